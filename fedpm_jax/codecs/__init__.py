@@ -1,0 +1,19 @@
+"""Lossless codes: symbols to bytes and back, in NumPy; never imports JAX.
+
+A new code is a file and a row here.
+"""
+
+from fedpm_jax.codecs import arithmetic, bitpack, raw, theta
+from fedpm_jax.codecs.base import Codec, SideInformation, WireError
+
+__all__ = ['CODECS', 'Codec', 'SideInformation', 'WireError']
+
+CODECS: dict[str, Codec] = {
+  'raw': raw.RAW,
+  'bitpack': bitpack.BITPACK,
+  'frequency': arithmetic.FREQUENCY,
+  'per_tensor': arithmetic.PER_TENSOR,
+  'prior': arithmetic.PRIOR,
+  'theta_raw': raw.THETA_RAW,
+  'theta_levels': theta.THETA_LEVELS,
+}

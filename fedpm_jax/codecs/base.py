@@ -1,0 +1,172 @@
+"""What a codec is: symbols to bytes and back, losslessly, and nothing else.
+
+Dimensions: d maskable parameters, L tensors.
+
+A codec is three small things: the symbols it carries (a row of `DTYPES`), an
+`encode` and a `decode`.  `checked` wraps both with the checks that every codec
+needs, so that a codec's own file holds only what is particular to it.
+
+Who is to blame decides the exception: a caller who hands over wrong symbols or
+wrong side information gets a ValueError; bytes that no encoder can have
+written give a WireError.  Checksums, rounds and clients are the business of
+`fedpm_jax.wire`: a codec trusts that its payload is the one that was sent, and
+must only stay safe (bounded time and memory, WireError) when it is not.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+# theta = q / THETA_SCALE with q in [1, THETA_SCALE - 1]; a probability is
+# always this integer, because two machines may differ in the last bit of a
+# float and an arithmetic decoder that is off by one bit decodes noise.
+THETA_SCALE = 65536
+
+DTYPES = {
+  'mask': np.dtype(np.bool_),
+  'theta': np.dtype(np.uint16),
+  'float32': np.dtype(np.float32),
+}
+
+
+class WireError(ValueError):
+  """Received bytes are not what an honest sender of this format writes."""
+
+
+class SideInformation(NamedTuple):
+  """What sender and receiver both know before the message.
+
+  Attributes:
+    q: the theta that both ends know, uint16 `[d]` in [1, 65535] with
+      theta = q / 65536; None where there is none.
+    sizes: sizes of the L tensors, in the order of the symbols; their sum is d.
+  """
+
+  q: np.ndarray | None = None
+  sizes: tuple[int, ...] = ()
+
+
+class Codec(NamedTuple):
+  """A lossless code; build it with `checked`.
+
+  Attributes:
+    name: the key in `CODECS`.
+    number: the codec's number in a message's header, 1 to 255.  It is part of
+      the format: never reuse one.
+    symbols: what is coded, a key of `DTYPES`.
+    encode: (symbols `[d]`, side) -> payload; ValueError on a caller's mistake.
+    decode: (payload, d, side) -> symbols `[d]`; WireError on odd bytes,
+      ValueError on a caller's mistake.
+  """
+
+  name: str
+  number: int
+  symbols: str
+  encode: Callable[[np.ndarray, SideInformation], bytes]
+  decode: Callable[[bytes, int, SideInformation], np.ndarray]
+
+
+def checked(
+  *,
+  name: str,
+  number: int,
+  symbols: str,
+  encode: Callable[[np.ndarray, SideInformation], bytes],
+  decode: Callable[[bytes, int, SideInformation], np.ndarray],
+  needs_q: bool = False,
+) -> Codec:
+  """A codec whose arguments and results are checked around the bare functions.
+
+  Args:
+    name: see `Codec`.
+    number: see `Codec`.
+    symbols: see `Codec`.
+    encode: as `Codec.encode`; sees only valid symbols and side information.
+    decode: as `Codec.decode`; must raise WireError itself where the payload is
+      not well-formed, but may leave the range of its symbols to this wrapper.
+    needs_q: the code uses `side.q`.
+
+  Returns:
+    The codec.  The empty vector (d = 0) is always the empty payload; the bare
+    functions are never called for it.
+  """
+
+  def checked_encode(values: np.ndarray, side: SideInformation) -> bytes:
+    if getattr(values, 'dtype', None) != DTYPES[symbols] or values.ndim != 1:
+      raise ValueError(
+        f'{name}: symbols must be a {DTYPES[symbols]} [d] array, got'
+        f' {getattr(values, "dtype", type(values).__name__)}'
+        f' {getattr(values, "shape", "")}.'
+      )
+    _check_side(name, values.size, side, needs_q)
+    problem = _out_of_range(values, symbols)
+    if problem:
+      raise ValueError(f'{name}: {problem}.')
+    return encode(values, side) if values.size else b''
+
+  def checked_decode(
+    payload: bytes, count: int, side: SideInformation
+  ) -> np.ndarray:
+    _check_side(name, count, side, needs_q)
+    if not count:
+      if payload:
+        raise WireError(f'{name}: payload: got {len(payload)} B, expected 0.')
+      return np.zeros(0, DTYPES[symbols])
+    values = decode(payload, count, side)
+    problem = _out_of_range(values, symbols)
+    if problem:
+      raise WireError(f'{name}: {problem}.')
+    return values
+
+  return Codec(name, number, symbols, checked_encode, checked_decode)
+
+
+def quantize(ones: np.ndarray, total: np.ndarray) -> np.ndarray:
+  """The probability of a one, as an integer: 65536 * ones / total, rounded.
+
+  Args:
+    ones: how many ones were seen, integers `[...]`.
+    total: among how many symbols, integers `[...]`; may be zero.
+
+  Returns:
+    int64 `[...]` in [1, 65535], so that a mask without ones (or without
+    zeros) still leaves both symbols possible.
+  """
+  ones, total = np.asarray(ones, np.int64), np.asarray(total, np.int64)
+  at_least_one = np.maximum(total, 1)
+  q = (ones * THETA_SCALE + at_least_one // 2) // at_least_one
+  return np.clip(q, 1, THETA_SCALE - 1)
+
+
+def split(values: np.ndarray, sizes: tuple[int, ...]) -> list[np.ndarray]:
+  """The L tensors of a flat vector `[d]`, as views."""
+  ends = np.cumsum(sizes, dtype=np.int64)
+  return [values[e - size : e] for e, size in zip(ends, sizes, strict=True)]
+
+
+def _check_side(
+  name: str, count: int, side: SideInformation, needs_q: bool
+) -> None:
+  """ValueError unless `side` describes `count` symbols."""
+  if any(size < 0 for size in side.sizes) or sum(side.sizes) != count:
+    raise ValueError(
+      f'{name}: side.sizes must be >= 0 and sum to the number of symbols:'
+      f' got {sum(side.sizes)}, expected {count}.'
+    )
+  if not needs_q:
+    return
+  if side.q is None or side.q.dtype != np.uint16 or side.q.shape != (count,):
+    got = None if side.q is None else (str(side.q.dtype), side.q.shape)
+    raise ValueError(f'{name}: side.q must be uint16 ({count},), got {got}.')
+  if count and not side.q.all():
+    raise ValueError(f'{name}: side.q must lie in [1, 65535], got 0.')
+
+
+def _out_of_range(values: np.ndarray, symbols: str) -> str:
+  """Why these values are no symbols of this sort; empty where they are."""
+  if symbols == 'theta' and not values.all():
+    return 'theta: got q = 0, expected [1, 65535]'
+  if symbols == 'float32' and not np.isfinite(values).all():
+    return 'float32: got NaN or infinity, expected finite values'
+  return ''

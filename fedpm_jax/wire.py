@@ -1,0 +1,260 @@
+"""Messages: the one door between clients and server.
+
+What is not in these bytes did not arrive.  A message is a header, a codec's
+payload and a checksum; all integers are little-endian:
+
+    offset  bytes  field
+         0      3  magic, b'FPM'
+         3      1  version of this format, 1
+         4      1  codec, its number in `fedpm_jax.codecs.CODECS`
+         5      1  kind, see `Kind`
+         6      4  round_idx
+        10      4  client, or EVERYONE
+        14      8  layout hash: names and shapes of the L tensors
+        22      4  symbol count, d
+        26      4  payload length P
+        30      4  CRC-32 of the symbols, as `_symbol_bytes` writes them
+        34      P  payload
+    34 + P      4  CRC-32 of all bytes before it
+
+The last checksum is compared before anything is decoded and finds damage in
+transit.  The checksum of the symbols is compared afterwards and finds what the
+bytes cannot show: a receiver whose side information (theta, say) is not the
+sender's, which would otherwise decode a mask that is silently wrong.  Neither
+is a signature: who may write messages can write valid ones.
+
+`decode` needs time and memory in proportion to the d that the receiver
+expects, whatever the bytes say.
+"""
+
+import enum
+import hashlib
+import json
+import operator
+import struct
+import zlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from fedpm_jax import codecs
+
+MAGIC = b'FPM'
+VERSION = 1
+EVERYONE = 2**32 - 1  # the client field of a broadcast
+
+_HEADER = struct.Struct('<3sBBBII8sIII')
+_CRC = struct.Struct('<I')
+OVERHEAD_BYTES = _HEADER.size + _CRC.size
+_NAMES = {codec.number: name for name, codec in codecs.CODECS.items()}
+
+
+class Kind(enum.IntEnum):
+  """Which way a message goes.  Part of the format: append only."""
+
+  UPLINK = 1  # from a client to the server
+  DOWNLINK = 2  # from the server to a client, or to EVERYONE
+
+
+class Header(NamedTuple):
+  """The header as it was received; only what `peek` checks can be relied on.
+
+  The codec is given by its name, or as '#number' where there is none here.
+  """
+
+  codec: str
+  kind: int
+  round_idx: int
+  client: int
+  layout_hash: bytes
+  count: int
+  payload_bytes: int
+  symbols_crc: int
+
+
+def layout_hash(names: Iterable[str], shapes: Iterable[Iterable[int]]) -> bytes:
+  """Eight bytes that stand for the names and shapes of the L tensors.
+
+  Args:
+    names: one path a tensor, in the order of the symbols.
+    shapes: one shape a tensor, in the same order.
+
+  Returns:
+    The first 8 bytes of the SHA-256 of a canonical JSON of both.
+
+  Raises:
+    ValueError: there are more of one than of the other.
+  """
+  layout = [
+    [str(name), [int(size) for size in shape]]
+    for name, shape in zip(names, shapes, strict=True)
+  ]
+  text = json.dumps(layout, separators=(',', ':'), ensure_ascii=True)
+  return hashlib.sha256(text.encode('ascii')).digest()[:8]
+
+
+def encode(
+  symbols: np.ndarray,
+  side: codecs.SideInformation,
+  *,
+  codec: str,
+  kind: Kind,
+  round_idx: int,
+  client: int,
+  layout_hash: bytes,
+) -> bytes:
+  """One message.
+
+  Args:
+    symbols: what the codec carries (bool, uint16 or float32), `[d]`.
+    side: what the receiver knows too.
+    codec: a key of `CODECS`.
+    kind: the direction.
+    round_idx: 0-based round, in [0, 2^32).
+    client: client id in [0, 2^32 - 1), or EVERYONE.
+    layout_hash: 8 bytes, see the function of this name.
+
+  Returns:
+    The bytes; OVERHEAD_BYTES more than the payload.
+
+  Raises:
+    ValueError: symbols, side information or a field are not as above.
+  """
+  fields = _fields(codec, kind, round_idx, client, layout_hash, side)
+  payload = codecs.CODECS[codec].encode(symbols, side)
+  limit = max_payload_bytes(side)
+  if len(payload) > limit:
+    raise ValueError(
+      f'payload: got {len(payload)} B, expected at most {limit}.'
+    )
+  symbols_crc = zlib.crc32(_symbol_bytes(symbols))
+  number = codecs.CODECS[codec].number
+  head = _HEADER.pack(
+    MAGIC, VERSION, number, *fields[1:], len(payload), symbols_crc
+  )
+  body = head + payload
+  return body + _CRC.pack(zlib.crc32(body))
+
+
+def decode(
+  message: bytes,
+  side: codecs.SideInformation,
+  *,
+  codec: str,
+  kind: Kind,
+  round_idx: int,
+  client: int,
+  layout_hash: bytes,
+) -> np.ndarray:
+  """The symbols of a message, if it is exactly the one that is expected.
+
+  Args:
+    message: the bytes received; they may be anything.
+    side: what the receiver knows; d is the sum of `side.sizes`.
+    codec: as in `encode`; so are the others.
+    kind: the expected direction.
+    round_idx: the expected round.
+    client: the expected sender (uplink) or addressee (downlink).
+    layout_hash: the receiver's own.
+
+  Returns:
+    What was encoded, `[d]`.
+
+  Raises:
+    WireError: anything about the bytes is odd; it names the field, what was
+      got and what was expected.
+    ValueError: the receiver's own arguments are impossible.
+  """
+  expected = _fields(codec, kind, round_idx, client, layout_hash, side)
+  header = peek(message)
+  limit = max_payload_bytes(side)
+  if header.payload_bytes > limit:
+    raise codecs.WireError(
+      f'payload length: got {header.payload_bytes}, expected at most {limit}.'
+    )
+  (crc,) = _CRC.unpack_from(message, len(message) - _CRC.size)
+  body = memoryview(message)[: -_CRC.size]
+  _expect('checksum', zlib.crc32(body), crc)
+  for field, got, want in zip(
+    Header._fields[: len(expected)],
+    header[: len(expected)],
+    expected,
+    strict=True,
+  ):
+    _expect(field, got, want)
+  payload = bytes(body[_HEADER.size :])
+  symbols = codecs.CODECS[codec].decode(payload, header.count, side)
+  # Differs where the sender had other side information than the receiver.
+  symbols_crc = zlib.crc32(_symbol_bytes(symbols))
+  _expect('checksum of the symbols', symbols_crc, header.symbols_crc)
+  return symbols
+
+
+def peek(message: bytes) -> Header:
+  """The header of a message, for servers that route before they decode.
+
+  Args:
+    message: the bytes received.
+
+  Returns:
+    The header.  Magic, version and length are checked, nothing else: the
+    fields may still be damaged or not what the receiver waits for.
+
+  Raises:
+    WireError: one of the three is wrong.
+  """
+  if len(message) < OVERHEAD_BYTES:
+    raise codecs.WireError(
+      f'message length: got {len(message)}, expected at least {OVERHEAD_BYTES}.'
+    )
+  magic, version, number, *fields = _HEADER.unpack_from(message)
+  _expect('magic', magic, MAGIC)
+  _expect('version', version, VERSION)
+  header = Header(_NAMES.get(number, f'#{number}'), *fields)
+  length = OVERHEAD_BYTES + header.payload_bytes
+  _expect('message length', len(message), length)
+  return header
+
+
+def bpp(message: bytes, d: int) -> float:
+  """Bits per parameter, everything included: 8 * bytes / d."""
+  return 8 * len(message) / d
+
+
+def max_payload_bytes(side: codecs.SideInformation) -> int:
+  """A bound that no codec exceeds: 4 B a parameter, 2 B a tensor, and 64."""
+  return 4 * sum(side.sizes) + 2 * len(side.sizes) + 64
+
+
+def _fields(codec, kind, round_idx, client, layout_hash, side) -> tuple:
+  """What the first fields of the `Header` must be, from codec to count."""
+  if codec not in codecs.CODECS:
+    raise ValueError(
+      f'codec: got {codec!r}, expected one of {sorted(codecs.CODECS)}.'
+    )
+  if not isinstance(layout_hash, bytes) or len(layout_hash) != 8:
+    raise ValueError(f'layout_hash: got {layout_hash!r}, expected 8 bytes.')
+  numbers = {
+    'round_idx': operator.index(round_idx),
+    'client': operator.index(client),
+    'symbol count': sum(side.sizes),
+  }
+  for name, value in numbers.items():
+    if not 0 <= value < 2**32:
+      raise ValueError(f'{name}: got {value}, expected [0, 2^32).')
+  round_idx, client, count = numbers.values()
+  return codec, Kind(kind), round_idx, client, layout_hash, count
+
+
+def _symbol_bytes(symbols: np.ndarray) -> bytes:
+  """The symbols in the order of bytes that every machine agrees on."""
+  if symbols.dtype == np.bool_:
+    return np.packbits(symbols).tobytes()
+  return symbols.astype(symbols.dtype.newbyteorder('<')).tobytes()
+
+
+def _expect(field: str, got, expected) -> None:
+  """Raises WireError unless both are equal."""
+  if got != expected:
+    raise codecs.WireError(f'{field}: got {got!r}, expected {expected!r}.')

@@ -1,0 +1,245 @@
+"""Payloads: how long they are, and which bytes they are.
+
+Lengths are compared with the entropy of the model that a codec claims to use;
+the golden bytes pin the formats, so that an upgrade of NumPy or constriction
+cannot change them unnoticed.
+"""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from fedpm_jax import codecs
+from fedpm_jax.codecs import base
+
+# A range coder ends on whole words: at most two more than the entropy.
+WORDS = 2 * 32
+
+
+def bits_of(name, symbols, side):
+  return 8 * len(codecs.CODECS[name].encode(symbols, side))
+
+
+def binary_entropy(ones, total):
+  """Bits of a mask of `total` bits coded with its own frequency of ones."""
+  shares = np.array([ones, total - ones]) / total
+  shares = shares[shares > 0]
+  return -total * (shares * np.log2(shares)).sum()
+
+
+def entropy(symbols):
+  counts = np.unique(symbols, return_counts=True)[1]
+  return -(counts * np.log2(counts / symbols.size)).sum()
+
+
+@pytest.mark.parametrize('density', [0.0, 0.001, 0.1, 0.5, 0.97, 1.0])
+def test_frequency_reaches_the_entropy(density):
+  d = 100_000
+  mask = np.random.default_rng(0).random(d) < density
+  side = base.SideInformation(sizes=(d,))
+  floor = binary_entropy(mask.sum(), d)
+  assert bits_of('frequency', mask, side) <= 1.01 * floor + 16 + WORDS
+  assert bits_of('frequency', mask, side) >= floor
+
+
+def test_per_tensor_reaches_the_entropy_of_each_tensor():
+  sizes = (40_000, 0, 10, 59_990)
+  rng = np.random.default_rng(0)
+  tensors = [
+    rng.random(size) < density
+    for size, density in zip(sizes, (0.02, 0.5, 1.0, 0.6), strict=True)
+  ]
+  mask = np.concatenate(tensors)
+  side = base.SideInformation(sizes=sizes)
+  floor = sum(binary_entropy(t.sum(), t.size) for t in tensors if t.size)
+  bits = bits_of('per_tensor', mask, side)
+  assert floor <= bits <= 1.01 * floor + 16 * len(sizes) + WORDS
+  assert bits < 0.8 * bits_of('frequency', mask, side)
+
+
+@pytest.mark.parametrize('spread', [0.0, 1.0, 4.0, 20.0])
+def test_prior_reaches_the_entropy_of_theta(spread):
+  d = 100_000
+  rng = np.random.default_rng(0)
+  logits = spread * rng.standard_normal(d)
+  q = np.clip(65536 / (1 + np.exp(-logits)), 1, 65535).astype(np.uint16)
+  mask = rng.integers(0, 65536, d) < q
+  p = q / 65536
+  floor = -np.log2(np.where(mask, p, 1 - p)).sum()
+  bits = bits_of('prior', mask, base.SideInformation(q, (d,)))
+  assert abs(bits - floor) <= 0.01 * floor + WORDS
+
+
+def test_a_prior_that_is_always_wrong_costs_16_bits_a_symbol():
+  side = base.SideInformation(np.full(1000, 1, np.uint16), (1000,))
+  bits = bits_of('prior', np.ones(1000, np.bool_), side)
+  assert abs(bits - 16_000) <= WORDS
+
+
+def count_thetas(rng, d, clients, center):
+  """Theta after a round with a prior reset: counts out of K clients."""
+  p = 1 / (1 + np.exp(-rng.normal(center, 1, d)))
+  theta = rng.binomial(clients, p) * 65536 // clients
+  return np.clip(theta, 1, 65535).astype(np.uint16)
+
+
+@pytest.mark.parametrize('clients', [1, 10, 100])
+def test_theta_levels_reaches_the_entropy(clients):
+  d = 50_000
+  theta = count_thetas(np.random.default_rng(0), d, clients, 0)
+  bits = bits_of('theta_levels', theta, base.SideInformation(sizes=(d,)))
+  table = 8 * (1 + 1 + (3 + 3) * (clients + 1))
+  assert entropy(theta) <= bits <= 1.01 * entropy(theta) + table + WORDS
+
+
+def test_theta_levels_uses_what_tensors_do_not_share():
+  rng = np.random.default_rng(0)
+  tensors = [count_thetas(rng, 20_000, 10, center) for center in (-3, 0, 3)]
+  theta = np.concatenate(tensors)
+  side = base.SideInformation(sizes=(20_000,) * 3)
+  floor = sum(entropy(tensor) for tensor in tensors)
+  bits = bits_of('theta_levels', theta, side)
+  assert floor <= bits <= 1.01 * floor + 8 * 140 + WORDS
+  assert bits < 0.9 * entropy(theta)
+
+
+def test_theta_levels_of_a_first_round_beats_raw():
+  d = 100_000
+  scores = np.random.default_rng(0).standard_normal(d)
+  theta = np.clip(65536 / (1 + np.exp(-scores)), 1, 65535).astype(np.uint16)
+  bits = bits_of('theta_levels', theta, base.SideInformation(sizes=(d,)))
+  assert bits <= 1.01 * (entropy(theta >> 8) + 8 * d) + WORDS + 8 * 768
+  assert bits < 15.9 * d
+
+
+@pytest.mark.parametrize('d', [1, 100, 70_000])
+def test_theta_levels_never_costs_more_than_raw_and_8_bytes(d):
+  theta = np.random.default_rng(d).integers(1, 65536, d).astype(np.uint16)
+  for sizes in ((d,), (d, 0, 0), (1,) * d if d < 1000 else (1, d - 1)):
+    side = base.SideInformation(sizes=sizes)
+    assert bits_of('theta_levels', theta, side) <= 16 * d + 8 * 8
+
+
+def noise(d):
+  """The same integers in [0, 65536) for ever, whatever happens to NumPy."""
+  index = np.arange(1, d + 1, dtype=np.uint64)
+  index = (index * np.uint64(2654435761)) % np.uint64(2**32)
+  index = ((index ^ (index >> 15)) * np.uint64(2246822519)) % np.uint64(2**32)
+  return (index >> np.uint64(16)).astype(np.int64)
+
+
+def golden_input(name, d, sizes):
+  """(symbols, side) made of integers only."""
+  values = noise(2 * d)
+  q = np.clip(values[:d] * values[:d] // 65536, 1, 65535).astype(np.uint16)
+  symbols = {
+    'mask': values[d:] < q,
+    'theta': q,
+    'float32': ((values[d:] - 32768) / 4096).astype(np.float32),
+  }[codecs.CODECS[name].symbols]
+  return symbols, base.SideInformation(q, sizes)
+
+
+GOLDEN = {
+  'raw': (
+    (
+      '00688bc0008069be0010104000c2c4c000f8a83f006ce440004ead4000a8eb40'
+      '0040504000144b400008ec3f0038f4bf00e80c40008020bf001e86400000693e'
+      '00706cbf000c93c0004055be0042b640'
+    ),
+    'e1aa7bbf2e026e91',
+  ),
+  'bitpack': (
+    '4809b0',
+    '12a3c19fb60a898a',
+  ),
+  'frequency': (
+    '9a59b23e7c7c',
+    '2cc93fe7330461be',
+  ),
+  'per_tensor': (
+    'e43801005d74b02ceaaf',
+    '8e56b34a31eb3d84',
+  ),
+  'prior': (
+    'd38c5937',
+    '286ad31c918f0d2b',
+  ),
+  'theta_raw': (
+    (
+      'd52132b1df00f5087bb4de00cb231fcef7547d0a4a00db0065f2cd1297b820cf'
+      'f9e1ec101bce73dc'
+    ),
+    'a33139d82e8c0ffb',
+  ),
+  'theta_levels': (
+    (
+      '02010014d52132b1df00f5087bb4de00cb231fcef7547d0a4a00db0065f2cd12'
+      '97b820cff9e1ec101bce73dc'
+    ),
+    '425b389782634fd5',
+  ),
+}
+
+
+def test_every_codec_has_a_golden_payload():
+  assert list(GOLDEN) == list(codecs.CODECS)
+
+
+@pytest.mark.parametrize('name', GOLDEN)
+def test_golden_payload(name):
+  symbols, side = golden_input(name, 20, (9, 0, 11))
+  assert codecs.CODECS[name].encode(symbols, side).hex() == GOLDEN[name][0]
+  assert_pinned(name, symbols, side, GOLDEN[name][0])
+
+
+@pytest.mark.parametrize('name', GOLDEN)
+def test_golden_payload_of_10000(name):
+  symbols, side = golden_input(name, 10_000, (3000, 7000))
+  payload = codecs.CODECS[name].encode(symbols, side)
+  assert hashlib.sha256(payload).hexdigest()[:16] == GOLDEN[name][1]
+
+
+def assert_pinned(name, symbols, side, payload_hex):
+  """An old payload must still be read: the decoder has its own golden test."""
+  payload = bytes.fromhex(payload_hex)
+  got = codecs.CODECS[name].decode(payload, symbols.size, side)
+  np.testing.assert_array_equal(got, symbols)
+
+
+def levels_input(form):
+  """A theta for which `form` is the cheapest, and the sizes of its tensors."""
+  values = noise(20_000)
+  first, second = values[:10_000], values[10_000:]
+  low, high = first * first // 2**20, second * second // 2**20
+  few = np.concatenate([low // 2**10 * 2**12, high // 2**10 * 2**12])
+  tensors = {
+    0: few,
+    1: np.concatenate([low * 16, high * 16 + second % 16]),
+    2: values[:50],
+    4: np.concatenate([low // 2**10 * 2**12, 61440 - high // 2**10 * 2**12]),
+    5: np.concatenate([low + second % 16, 65535 - high * 4 - second % 4]),
+  }[form]
+  sizes = (30, 20) if form == 2 else (10_000, 10_000)
+  theta = np.clip(tensors, 1, 65535).astype(np.uint16)
+  return theta, base.SideInformation(sizes=sizes)
+
+
+LEVELS_GOLDEN = {
+  0: '504d3039ba18e0e3',
+  1: '8e48e53ef736a672',
+  2: 'c06a579f970af68a',
+  4: '84d42ad00fe36b59',
+  5: '64a63295e2abc0be',
+}
+
+
+@pytest.mark.parametrize('form', LEVELS_GOLDEN)
+def test_golden_form_of_theta_levels(form):
+  theta, side = levels_input(form)
+  payload = codecs.CODECS['theta_levels'].encode(theta, side)
+  digest = hashlib.sha256(payload).hexdigest()[:16]
+  assert (payload[0], digest) == (form, LEVELS_GOLDEN[form])
+  got = codecs.CODECS['theta_levels'].decode(payload, theta.size, side)
+  np.testing.assert_array_equal(got, theta)
