@@ -1,0 +1,1 @@
+"""Examples and who holds them: sources, partition over clients, batch plans."""

@@ -1,0 +1,252 @@
+"""Which examples each client holds, as a pure function of labels and seed.
+
+Every kind of split answers one question: how many examples of each class does
+each client get?  The answer is a table of counts `[M, C]`; dealing out the
+examples is then the same for all, and gives none of them to two clients.
+
+Legend: M clients, N examples, C classes that occur among the labels.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from fedpm_jax import keys
+from fedpm_jax.data import allocation
+
+
+class Options(NamedTuple):
+  """Settings of the kinds; a kind reads its own and ignores the others."""
+
+  classes_per_client: int | None
+  alpha: float | None
+
+
+def split(
+  kind: str,
+  labels: np.ndarray,
+  *,
+  num_clients: int,
+  seed: int,
+  classes_per_client: int | None = None,
+  alpha: float | None = None,
+  sizes: str = 'equal',
+  max_examples: int | None = None,
+) -> list[np.ndarray]:
+  """Splits the examples over the clients.
+
+  Args:
+    kind: a key of PARTITIONS.
+    labels: integers `[N]`.
+    num_clients: M, at most N.
+    seed: the experiment's seed.
+    classes_per_client: of the kinds c_max and classes.
+    alpha: of the kind dirichlet, positive; small is more skewed.
+    sizes: a key of SIZES: how many examples the clients hold.
+    max_examples: at most so many examples a client; the others stay unused.
+
+  Returns:
+    M sorted int32 arrays of indices, none empty and no index in two of them.
+    Without max_examples every example is used, and with equal sizes the
+    clients differ by one example at most; the kind `classes` alone may use
+    fewer (see there).
+
+  Raises:
+    ValueError: for what is impossible or unknown.
+  """
+  labels = np.asarray(labels)
+  if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    raise ValueError(
+      f'labels must be integers [N], got {labels.dtype} {labels.shape}.'
+    )
+  for what, value, table in (
+    ('kind', kind, PARTITIONS),
+    ('sizes', sizes, SIZES),
+  ):
+    if value not in table:
+      raise ValueError(f'{what} must be one of {list(table)}, got {value!r}.')
+  _check_count('num_clients', num_clients, len(labels), 'examples')
+  if max_examples is not None:
+    _check_count('max_examples', max_examples)
+
+  rng = keys.host_rng(seed, keys.Purpose.PARTITION)
+  _, class_of, available = np.unique(
+    labels, return_inverse=True, return_counts=True
+  )
+  wanted = _sizes(sizes, len(labels), num_clients, rng)
+  if max_examples is not None:
+    wanted = np.minimum(wanted, max_examples)
+  counts = PARTITIONS[kind](
+    available, wanted, rng, Options(classes_per_client, alpha)
+  )
+  return _deal(class_of, counts, rng)
+
+
+def label_counts(
+  parts: list[np.ndarray], labels: np.ndarray, num_classes: int
+) -> np.ndarray:
+  """How many examples of each class each client holds, int `[M, num_classes]`."""
+  labels = np.asarray(labels)
+  return np.stack(
+    [np.bincount(labels[part], minlength=num_classes) for part in parts]
+  )
+
+
+def _iid(available, wanted, rng, options):
+  """Any client, any example: what a random permutation cut in M gives."""
+  del options
+  counts = np.zeros((len(wanted), len(available)), np.int64)
+  left = available.copy()
+  for client, size in enumerate(wanted):
+    counts[client] = rng.multivariate_hypergeometric(left, size)
+    left -= counts[client]
+  return counts
+
+
+def _c_max(available, wanted, rng, options):
+  """The non-iid split of the official FedPM code.
+
+  A client starts at a random class and walks on from class to class, taking at
+  most max(1, n_i // c_max) examples of each, until it has its n_i.  Where a
+  class has run out, or n_i is no multiple of c_max, it walks beyond c_max
+  classes: the setting is no hard cap (10 clients, 10 classes, c_max = 2: 2.9
+  classes on average).  The official code takes it with unequal sizes.
+
+  Reference: github.com/BerivanIsik/sparse-random-networks,
+  src/fedssm/utils/get_split_dataset.py, split_image_data.
+  """
+  num_classes = len(available)
+  c_max = _check_count(
+    'classes_per_client', options.classes_per_client, num_classes, 'classes'
+  )
+  counts = np.zeros((len(wanted), num_classes), np.int64)
+  left = available.copy()
+  for client, size in enumerate(wanted):
+    quota = max(1, size // c_max)
+    budget = size
+    k = rng.integers(num_classes)
+    while budget > 0:
+      taken = min(quota, left[k], budget)
+      counts[client, k] += taken
+      left[k] -= taken
+      budget -= taken
+      k = (k + 1) % num_classes
+  return counts
+
+
+def _classes(available, wanted, rng, options):
+  """Exactly c classes a client.
+
+  A class is held by a number of clients proportional to its examples, and
+  shared out evenly between them.  Where that comes out even (balanced classes,
+  equal sizes, C divides M c, c divides N / M) every example is used and the
+  sizes are as asked; elsewhere exactness of c goes first: examples stay unused
+  and clients hold fewer than asked.
+  """
+  num_clients = len(wanted)
+  c = _check_count(
+    'classes_per_client',
+    options.classes_per_client,
+    len(available),
+    'classes',
+  )
+  _check_count('classes_per_client', c, int(wanted.max()), 'examples a client')
+  most = np.minimum(available, num_clients)
+  if most.sum() < num_clients * c:
+    raise ValueError(
+      f'{num_clients} clients of {c} classes each need {num_clients * c}'
+      f' holders, but the classes allow only {most.sum()} (no more than they'
+      ' have examples): ask for fewer clients or fewer classes_per_client.'
+    )
+  # Every class is held by someone, where there are enough holders for all.
+  holders = np.full(len(available), int(num_clients * c >= len(available)))
+  rest = np.array([num_clients * c - holders.sum()])
+  holders += allocation.fill(rest, available[None], most - holders, rng)[0]
+  held = allocation.draw_classes(holders, num_clients, c, rng)
+  # One example of each held class comes first: no other client can take it.
+  return held + allocation.fill(
+    np.maximum(wanted - c, 0), held, available - held.sum(0), rng
+  )
+
+
+def _dirichlet(available, wanted, rng, options):
+  """Class shares of a client ~ Dirichlet(alpha * C * class frequencies).
+
+  With balanced classes that is the usual symmetric Dirichlet(alpha); with any,
+  a large alpha tends to iid.  Where the clients together ask for more of a
+  class than there is, they share it in proportion and take the missing part
+  from the other classes by their shares, and at last from whatever is left.
+
+  Reference: Hsu et al., "Measuring the effects of non-identical data
+  distribution for federated visual classification", 2019 (which draws example
+  after example, so that late clients get what the early ones left).
+  """
+  alpha = options.alpha
+  if alpha is None or not 0 < alpha < np.inf:
+    raise ValueError(f'alpha must be positive and finite, got {alpha}.')
+  frequencies = available / available.sum()
+  shares = rng.dirichlet(alpha * len(available) * frequencies, size=len(wanted))
+  counts = allocation.fill(wanted, shares, available, rng)
+  left = available - counts.sum(0)
+  anything = np.broadcast_to(left, counts.shape)
+  return counts + allocation.fill(wanted - counts.sum(1), anything, left, rng)
+
+
+# (available [C], wanted [M], generator, options) -> counts [M, C]
+PARTITIONS: dict[str, Callable[..., np.ndarray]] = {
+  'iid': _iid,
+  'c_max': _c_max,
+  'classes': _classes,
+  'dirichlet': _dirichlet,
+}
+
+# (M, generator) -> how large the clients are relative to each other
+SIZES: dict[str, Callable[..., np.ndarray]] = {
+  'equal': lambda num_clients, rng: np.ones(num_clients),
+  # As in the official code, but with the remainder of the rounding spread
+  # over the clients instead of given to the last one.
+  'unequal': lambda num_clients, rng: rng.integers(10, 100, num_clients),
+}
+
+
+def _sizes(sizes, num_examples, num_clients, rng):
+  """Client sizes `[M]`, at least 1 each, that add up to N."""
+  weights = SIZES[sizes](num_clients, rng)[None]
+
+  def rounded(total):
+    return allocation.apportion(np.array([total]), weights, rng)[0]
+
+  wanted = rounded(num_examples)
+  if wanted.min() == 0:  # few examples: one for everyone, then by the weights
+    wanted = 1 + rounded(num_examples - num_clients)
+  return wanted
+
+
+def _deal(class_of, counts, rng):
+  """Draws the examples: counts `[M, C]` to M sorted arrays of indices."""
+  num_clients, num_classes = counts.shape
+  # One owner an example, so that no example can have two.
+  owners = np.full(len(class_of), num_clients)
+  for k in range(num_classes):
+    examples = rng.permutation(np.flatnonzero(class_of == k))
+    holders = np.repeat(np.arange(num_clients), counts[:, k])
+    owners[examples[: len(holders)]] = holders
+  order = np.argsort(owners, kind='stable').astype(np.int32)
+  ends = np.cumsum(counts.sum(1))
+  return np.split(order[: ends[-1]], ends[:-1])
+
+
+def _check_count(name, value, limit=None, of_what=''):
+  """Returns value as an int if it lies in [1, limit], else raises."""
+  try:
+    count = operator.index(value)
+  except TypeError:
+    count = 0
+  if count >= 1 and (limit is None or count <= limit):
+    return count
+  upper = '' if limit is None else f' and at most {limit}, the {of_what}'
+  raise ValueError(
+    f'{name} must be an integer, at least 1{upper}; got {value!r}.'
+  )

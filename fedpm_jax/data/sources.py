@@ -1,0 +1,208 @@
+"""Data sets as arrays in memory: the embedded digits, and prepared TFDS data.
+
+`load('digits')` works everywhere, offline.  Any other name is looked up among
+the directories that TensorFlow Datasets has prepared; nothing is downloaded
+and TensorFlow is not imported, so a missing data set is one line at once and
+not minutes of retries.  Decoding tens of thousands of PNG images takes ten
+seconds, so the arrays are cached.
+"""
+
+import hashlib
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+import tqdm
+from absl import logging
+
+from fedpm_jax.data import cache, prepared
+from fedpm_jax.data.prepared import DataNotFound
+
+# Part of the cache's key: raise it when the same files decode to other arrays.
+CACHE_FORMAT = 1
+
+# Data sets whose files hold every image with rows and columns swapped.
+TRANSPOSED = ('emnist', 'emnist47_proxy')
+
+# Splits the embedded digits, whatever the seed of an experiment is.
+_DIGITS_SEED = 1797
+_DIGITS_TRAIN = 1437
+
+# Read together, records cost half of what they cost one by one.
+_DECODE_CHUNK = 500
+
+
+class Dataset(NamedTuple):
+  """A classification data set of images, in the order of its files.
+
+  Attributes:
+    name: as given to `load`.
+    x_train: uint8 `[N, H, W, C]`.
+    y_train: int32 `[N]`, in [0, num_classes).
+    x_test: uint8 `[N_test, H, W, C]`.
+    y_test: int32 `[N_test]`, in [0, num_classes).
+    num_classes: how many classes a label may name.
+  """
+
+  name: str
+  x_train: np.ndarray
+  y_train: np.ndarray
+  x_test: np.ndarray
+  y_test: np.ndarray
+  num_classes: int
+
+
+def load(
+  name: str,
+  *,
+  data_dir: str | os.PathLike | None = None,
+  cache_dir: str | os.PathLike | None = None,
+) -> Dataset:
+  """Loads a data set by name.
+
+  Args:
+    name: 'digits' (1,797 images of 8x8, embedded in scikit-learn) or a TFDS
+      name, `name[/config][:version]`; without a version the newest prepared.
+    data_dir: TFDS directory; default `$TFDS_DATA_DIR`, else
+      `~/tensorflow_datasets`.
+    cache_dir: where decoded arrays are kept; default `fedpm_jax_cache` in
+      data_dir or, where that cannot be written, `~/.cache/fedpm_jax`.
+
+  Returns:
+    The data set; the images of EMNIST are turned upright.
+
+  Raises:
+    DataNotFound: not prepared under data_dir, not as array_record, or damaged.
+    ValueError: a malformed name, or features other than image and label.
+  """
+  if name == 'digits':
+    return _digits()
+  root = pathlib.Path(
+    data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+  )
+  root = root.expanduser().absolute()
+  directory = prepared.find(name, root)
+  full_name = directory.relative_to(root).as_posix()
+
+  # Data prepared anew under the same version must not meet the old arrays.
+  metadata = hashlib.sha256()
+  for file in ('dataset_info.json', 'features.json'):
+    metadata.update((directory / file).read_bytes())
+  key = f'{full_name}, format {CACHE_FORMAT}, metadata {metadata.hexdigest()}'
+  if cache_dir is not None:
+    folders = [pathlib.Path(cache_dir)]
+  else:
+    folders = [root / 'fedpm_jax_cache', pathlib.Path('~/.cache/fedpm_jax')]
+  paths = [
+    folder.expanduser() / f'{full_name}-format{CACHE_FORMAT}.npz'
+    for folder in folders
+  ]
+  for path in paths:
+    arrays = cache.read(path, key)
+    if arrays is not None:
+      return Dataset(name, **arrays)._replace(
+        num_classes=int(arrays['num_classes'])
+      )
+  dataset = _decode(name, root, directory)
+  arrays = dataset._asdict()
+  del arrays['name']
+  for path in paths:
+    try:
+      cache.write(path, key, arrays)
+      break
+    except OSError as error:
+      logging.warning('Could not cache %s in %s: %s', name, path, error)
+  return dataset
+
+
+def _digits() -> Dataset:
+  """scikit-learn's 8x8 digits, 1,437 for training and 360 for testing."""
+  import sklearn.datasets
+
+  bunch = sklearn.datasets.load_digits()
+  # 0..16 to 0..255, rounded in integers, which no library can round otherwise.
+  images = (bunch.images.astype(np.int64) * 255 + 8) // 16
+  images = images.astype(np.uint8)[..., None]
+  labels = bunch.target.astype(np.int32)
+  # NumPy promises the raw stream of a bit generator for ever, but not the
+  # permutations made from it; the split must not move under a new NumPy.
+  stream = np.random.PCG64(_DIGITS_SEED).random_raw(len(labels))
+  order = np.argsort(stream, kind='stable')
+  train, test = order[:_DIGITS_TRAIN], order[_DIGITS_TRAIN:]
+  return Dataset(
+    'digits', images[train], labels[train], images[test], labels[test], 10
+  )
+
+
+def _decode(name: str, root: pathlib.Path, directory: pathlib.Path) -> Dataset:
+  """Decodes both splits, in index order, of the data set in `directory`."""
+  import tensorflow_datasets as tfds
+
+  relative = directory.relative_to(root)
+  splits = ['train', 'test']
+  try:
+    try:
+      # With the version in the name, files win over the library's own builder
+      # and whatever it would look up on the network.
+      train, test = tfds.data_source(
+        f'{relative.parent.as_posix()}:{relative.name}',
+        split=splits,
+        data_dir=root,
+        download=False,
+      )
+    except ValueError:  # a directory whose name is none of the library's
+      builder = tfds.builder_from_directory(directory)
+      train, test = builder.as_data_source(splits)
+    features = train.dataset_info.features
+    image, label = _image_and_label(name, features, tfds.features)
+    test[0]  # so that a missing file shows before a minute of decoding
+    arrays = []
+    for split, source in zip(splits, (train, test), strict=True):
+      x = np.empty((len(source), *image.shape), np.uint8)
+      y = np.empty(len(source), np.int32)
+      # `disable=None` shows the bar on a terminal only.
+      with tqdm.tqdm(
+        total=len(y), desc=f'{name} {split}', unit='image', disable=None
+      ) as progress:
+        for start in range(0, len(y), _DECODE_CHUNK):
+          rows = range(start, min(start + _DECODE_CHUNK, len(y)))
+          examples = source.__getitems__(list(rows))
+          for row, example in zip(rows, examples, strict=True):
+            x[row], y[row] = example['image'], example['label']
+          progress.update(len(rows))
+      arrays += [x, y]
+  except RuntimeError as error:  # array_record's word for any bad file
+    raise DataNotFound(
+      f'Data set {name!r} in {directory} is damaged ({error}). Move that'
+      f' directory away, then: {prepared.command(name, root)}'
+    ) from error
+  x_train, y_train, x_test, y_test = arrays
+  for y in (y_train, y_test):
+    if len(y) == 0 or y.min() < 0 or y.max() >= label.num_classes:
+      raise ValueError(
+        f'Data set {name!r} must have labels in [0, {label.num_classes}), got'
+        f' {np.unique(y)}.'
+      )
+  if relative.parts[0] in TRANSPOSED:
+    x_train = np.ascontiguousarray(x_train.swapaxes(1, 2))
+    x_test = np.ascontiguousarray(x_test.swapaxes(1, 2))
+  return Dataset(name, x_train, y_train, x_test, y_test, label.num_classes)
+
+
+def _image_and_label(name, features, kinds):
+  """The features of that name, or a ValueError that lists what there is."""
+  found = dict(features.items()) if hasattr(features, 'items') else {}
+  image, label = found.get('image'), found.get('label')
+  if (
+    isinstance(image, kinds.Image)
+    and isinstance(label, kinds.ClassLabel)
+    and image.np_dtype == np.uint8
+    and len(image.shape) == 3
+    and None not in image.shape
+  ):
+    return image, label
+  raise ValueError(
+    f'Data set {name!r} must have the features image (Image, uint8, [H, W, C]'
+    f' of fixed size) and label (ClassLabel), got {found or features}.'
+  )

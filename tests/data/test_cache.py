@@ -1,0 +1,96 @@
+"""The cache of arrays: whatever happens to the file, never wrong arrays."""
+
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+from fedpm_jax.data import cache
+
+
+def test_no_damaged_byte_gets_through_the_cache(tmp_path, caplog):
+  """Every byte of a cache flipped, every length cut: right arrays or None."""
+  caplog.set_level('CRITICAL', logger='absl')
+  path = tmp_path / 'cache.npz'
+  arrays = {
+    'x': np.arange(12, dtype=np.uint8).reshape(3, 4),
+    'y': np.array([3, 1, 2], np.int32),
+  }
+  cache.write(path, 'the key', arrays)
+  good = path.read_bytes()
+  refused = 0
+
+  def check(content):
+    path.write_bytes(content)
+    found = cache.read(path, 'the key')
+    if found is None:
+      return 1
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+      np.testing.assert_array_equal(found[name], array)
+      assert found[name].dtype == array.dtype
+    return 0
+
+  assert check(good) == 0
+  for at in range(len(good)):
+    refused += check(good[:at] + bytes([good[at] ^ 0x41]) + good[at + 1 :])
+  assert refused > len(good) / 2  # the rest are dates and the like
+  for length in range(0, len(good), 5):
+    assert check(good[:length]) == 1
+
+
+def test_a_cache_of_other_data_is_not_read(tmp_path):
+  path = tmp_path / 'folder' / 'cache.npz'
+  assert cache.read(path, 'one') is None
+  cache.write(path, 'one', {'x': np.zeros(2, np.uint8)})
+  assert cache.read(path, 'one') is not None
+  assert cache.read(path, 'two') is None
+
+
+class Trap:
+  """Leaves a file behind where it is unpickled."""
+
+  def __init__(self, path):
+    self.path = path
+
+  def __reduce__(self):
+    return pathlib.Path.touch, (self.path,)
+
+
+def test_a_cache_cannot_run_code(tmp_path):
+  path, sprung = tmp_path / 'cache.npz', tmp_path / 'sprung'
+  np.savez(path, key=np.array(['one', Trap(sprung)], object))
+  assert cache.read(path, 'one') is None
+  assert not sprung.exists()
+  np.load(path, allow_pickle=True)['key']
+  assert sprung.exists()  # the trap works
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+  path = tmp_path / 'cache.npz'
+  cache.write(path, 'key', {'x': np.zeros(2, np.uint8)})
+  before = path.read_bytes()
+
+  def disk_full(file, **arrays):
+    file.write(b'half')
+    raise OSError('disk full')
+
+  monkeypatch.setattr(np, 'savez', disk_full)
+  with pytest.raises(OSError, match='disk full'):
+    cache.write(path, 'key', {'x': np.ones(2, np.uint8)})
+  assert path.read_bytes() == before
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_shows_only_when_it_is_whole(tmp_path, monkeypatch):
+  path = tmp_path / 'cache.npz'
+  replace, seen = os.replace, []
+
+  def watched(temporary, target):
+    seen.append((path.exists(), pathlib.Path(temporary).stat().st_size))
+    replace(temporary, target)
+
+  monkeypatch.setattr(os, 'replace', watched)
+  cache.write(path, 'key', {'x': np.zeros(2, np.uint8)})
+  assert seen == [(False, path.stat().st_size)]

@@ -1,0 +1,399 @@
+"""Data sets: the embedded digits, prepared TFDS directories, the cache."""
+
+import hashlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from fedpm_jax.data import sources
+
+TFDS_DIR = os.environ.get('FEDPM_TFDS_DIR')
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+  """A home of its own: the user's cache is neither read nor written."""
+  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+  return tmp_path / 'home'
+
+
+def toy_arrays():
+  """Random images, not square and with 3 channels, so that axes show."""
+  rng = np.random.default_rng(0)
+  return {
+    'x_train': rng.integers(0, 256, (23, 6, 4, 3), np.uint8),
+    'y_train': rng.integers(0, 5, 23, np.int32),
+    'x_test': rng.integers(0, 256, (7, 6, 4, 3), np.uint8),
+    'y_test': rng.integers(0, 5, 7, np.int32),
+  }
+
+
+@pytest.fixture(scope='session')
+def prepared(tmp_path_factory):
+  """A TFDS directory with the data set toy/1.0.0, written without TensorFlow."""
+  import tensorflow_datasets as tfds
+  from PIL import Image
+
+  arrays = toy_arrays()
+
+  def png(image):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, 'PNG')
+    buffer.seek(0)
+    return buffer
+
+  class Base(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    VERSION = tfds.core.Version('1.0.0')
+
+    def _info(self):
+      features = {
+        'image': tfds.features.Image(shape=(6, 4, 3)),
+        'label': tfds.features.ClassLabel(num_classes=5),
+      }
+      return tfds.core.DatasetInfo(
+        builder=self,
+        features=tfds.features.FeaturesDict(features),
+        disable_shuffling=True,
+      )
+
+    def _split_generators(self, dl_manager):
+      return {split: self._examples(split) for split in ('train', 'test')}
+
+    def _generate_examples(self):
+      raise NotImplementedError
+
+    def _examples(self, split):
+      rows = zip(arrays[f'x_{split}'], arrays[f'y_{split}'], strict=True)
+      for i, (x, y) in enumerate(rows):
+        yield i, {'image': png(x), 'label': int(y)}
+
+  root = tmp_path_factory.mktemp('tfds')
+  builder = types.new_class('Toy', (Base,), {'skip_registration': True})
+  builder(data_dir=root, file_format='array_record').download_and_prepare()
+  return root
+
+
+@pytest.fixture
+def root(prepared, tmp_path):
+  """A copy that a test may spoil."""
+  shutil.copytree(prepared / 'toy', tmp_path / 'data' / 'toy')
+  return tmp_path / 'data'
+
+
+def copy_of_toy(root, to):
+  shutil.copytree(root / 'toy' / '1.0.0', root / to)
+
+
+def edit(path, change):
+  content = json.loads(path.read_text())
+  change(content)
+  path.write_text(json.dumps(content))
+
+
+def assert_toy(dataset, transposed=False):
+  for field, array in toy_arrays().items():
+    if transposed and array.ndim == 4:
+      array = np.stack([image.transpose(1, 0, 2) for image in array])
+    np.testing.assert_array_equal(getattr(dataset, field), array)
+    assert getattr(dataset, field).dtype == array.dtype
+  assert dataset.num_classes == 5
+  assert type(dataset.num_classes) is int
+
+
+def test_digits_are_scikit_learns_images_in_a_split_that_never_moves():
+  import sklearn.datasets
+
+  dataset = sources.load('digits')
+  assert dataset.x_train.shape == (1437, 8, 8, 1)
+  assert dataset.x_test.shape == (360, 8, 8, 1)
+  assert dataset.x_train.dtype == dataset.x_test.dtype == np.uint8
+  assert dataset.y_train.dtype == dataset.y_test.dtype == np.int32
+  assert dataset.num_classes == 10
+
+  bunch = sklearn.datasets.load_digits()
+  x = np.concatenate([dataset.x_train, dataset.x_test])[..., 0]
+  y = np.concatenate([dataset.y_train, dataset.y_test])
+
+  def rows(images, labels):
+    return sorted((int(b), a.tobytes()) for a, b in zip(images, labels))  # noqa: B905
+
+  # Undoing the scale gives every one of the 1,797 images once.
+  sixteenths = np.rint(x / 255 * 16).astype(np.uint8)
+  assert rows(sixteenths, y) == rows(
+    bunch.images.astype(np.uint8), bunch.target
+  )
+  # One grey value for each of the 17 levels, from black to white.
+  values = np.unique(x)
+  assert len(values) == 17
+  assert (values[0], values[-1]) == (0, 255)
+
+  # Every class is in both parts, and the parts are shuffled.
+  assert np.bincount(dataset.y_test).min() >= 20
+  assert len(np.unique(dataset.y_train[:30])) == 10
+  digest = hashlib.sha256(dataset.x_test.tobytes() + dataset.y_test.tobytes())
+  assert digest.hexdigest()[:16] == 'c5615837358f06ac'
+
+
+@pytest.mark.parametrize('chunk', [500, 22, 1])
+def test_prepared_data_come_in_index_order(root, tmp_path, monkeypatch, chunk):
+  monkeypatch.setattr(sources, '_DECODE_CHUNK', chunk)
+  dataset = sources.load('toy', data_dir=root, cache_dir=tmp_path / 'cache')
+  assert dataset.name == 'toy'
+  assert_toy(dataset)
+
+
+@pytest.mark.parametrize(
+  ('folder', 'name'),
+  [
+    ('emnist/balanced/3.1.0', 'emnist/balanced'),
+    ('emnist47_proxy/1.0.0', 'emnist47_proxy'),
+    ('emnist47_proxy/1.0.0', 'emnist47_proxy:1.0.0'),
+  ],
+)
+def test_emnist_is_turned_upright(root, tmp_path, folder, name):
+  copy_of_toy(root, folder)
+  for _ in range(2):  # decoded, then from the cache
+    dataset = sources.load(name, data_dir=root, cache_dir=tmp_path / 'cache')
+    assert_toy(dataset, transposed=True)
+
+
+def test_a_directory_with_a_name_outside_tfds_is_read(root):
+  copy_of_toy(root, 'My-Set.v/1.0.0')
+  assert_toy(sources.load('My-Set.v', data_dir=root))
+
+
+def test_the_newest_version_is_read_unless_one_is_named(root):
+  for version in ('1.0.9', '1.0.10', '1.0.10.incomplete'):
+    copy_of_toy(root, f'toy/{version}')
+  kept = root / 'fedpm_jax_cache' / 'toy'
+  sources.load('toy', data_dir=root)
+  assert [path.name for path in kept.iterdir()] == ['1.0.10-format1.npz']
+  sources.load('toy:1.0.9', data_dir=root)
+  assert (kept / '1.0.9-format1.npz').is_file()
+  with pytest.raises(sources.DataNotFound, match=r'toy:2\.0\.0'):
+    sources.load('toy:2.0.0', data_dir=root)
+
+
+def test_the_directory_of_the_environment_is_the_default(root, monkeypatch):
+  monkeypatch.setenv('TFDS_DATA_DIR', str(root))
+  assert_toy(sources.load('toy'))
+  monkeypatch.delenv('TFDS_DATA_DIR')
+  with pytest.raises(sources.DataNotFound, match='home/tensorflow_datasets'):
+    sources.load('toy')
+
+
+# ------------------------------------------------------------------- errors
+
+
+def test_what_is_not_prepared_is_one_line_at_once(tmp_path):
+  """In a fresh process: no TensorFlow, no network, no library, no wait."""
+  program = f"""
+import socket, sys, time
+def refuse(*args, **kwargs): raise AssertionError('network')
+socket.socket = refuse
+from fedpm_jax.data import sources
+start = time.monotonic()
+try:
+  sources.load('emnist/balanced', data_dir={str(tmp_path)!r})
+except sources.DataNotFound as error:
+  assert time.monotonic() - start < 5
+  heavy = [m for m in sys.modules if m.startswith('tensorflow')]
+  assert not heavy, heavy
+  print(error)
+"""
+  result = subprocess.run(
+    [sys.executable, '-W', 'error', '-c', program],
+    capture_output=True,
+    text=True,
+    cwd=pathlib.Path(__file__).parents[2],
+    timeout=60,
+  )
+  assert result.returncode == 0, result.stderr
+  (line,) = result.stdout.splitlines()
+  assert str(tmp_path) in line
+  assert 'prepared there: nothing' in line
+  assert 'pip install tensorflow' in line
+  code = line.split("python -c '")[1].split("'")[0]
+  compile(code, 'command', 'exec')
+  assert 'builder("emnist/balanced", data_dir=' in code
+  assert 'file_format="array_record"' in code
+
+
+def test_the_line_names_what_is_prepared(root):
+  copy_of_toy(root, 'emnist/letters/3.1.0')
+  for name in ('emnist', 'tyo'):
+    with pytest.raises(
+      sources.DataNotFound, match=r'prepared there: emnist/letters, toy\)'
+    ):
+      sources.load(name, data_dir=root)
+
+
+def test_tfrecord_is_refused_but_not_beside_array_record(root):
+  info = root / 'toy' / '1.0.0' / 'dataset_info.json'
+  edit(info, lambda content: content.update(fileFormat='tfrecord'))
+  with pytest.raises(
+    sources.DataNotFound, match=r'as tfrecord, .* needed is array_record'
+  ):
+    sources.load('toy', data_dir=root)
+  edit(
+    info,
+    lambda content: content.update(alternativeFileFormats=['array_record']),
+  )
+  assert_toy(sources.load('toy', data_dir=root))
+
+
+@pytest.mark.parametrize('damage', ['missing', 'cut'])
+def test_damaged_records_are_named(root, damage):
+  (records,) = (root / 'toy' / '1.0.0').glob('*test.array_record*')
+  if damage == 'missing':
+    records.unlink()
+  else:
+    records.write_bytes(records.read_bytes()[:700])
+  with pytest.raises(sources.DataNotFound, match=r'toy/1\.0\.0 is damaged'):
+    sources.load('toy', data_dir=root)
+  assert not list(root.rglob('*.npz'))
+
+
+def test_other_splits_are_refused(root):
+  def rename(content):
+    content['splits'][1]['name'] = 'validation'
+
+  edit(root / 'toy' / '1.0.0' / 'dataset_info.json', rename)
+  with pytest.raises(ValueError, match=r"got \['train', 'validation'\]"):
+    sources.load('toy', data_dir=root)
+
+
+@pytest.mark.parametrize('feature', ['image', 'label'])
+def test_other_features_are_refused(root, feature):
+  def rename(content):
+    features = content['featuresDict']['features']
+    features[f'my_{feature}'] = features.pop(feature)
+
+  edit(root / 'toy' / '1.0.0' / 'features.json', rename)
+  with pytest.raises(ValueError, match=rf'must have .*, got .*my_{feature}'):
+    sources.load('toy', data_dir=root)
+
+
+def test_images_of_varying_size_are_refused(root):
+  def vary(content):
+    image = content['featuresDict']['features']['image']['image']
+    image['shape']['dimensions'] = ['-1', '-1', '3']
+
+  edit(root / 'toy' / '1.0.0' / 'features.json', vary)
+  with pytest.raises(ValueError, match=r'of fixed size.*None, None, 3'):
+    sources.load('toy', data_dir=root)
+
+
+def test_labels_outside_the_classes_are_refused(root):
+  def fewer(content):
+    label = content['featuresDict']['features']['label']
+    label['classLabel']['numClasses'] = '4'
+
+  edit(root / 'toy' / '1.0.0' / 'features.json', fewer)
+  with pytest.raises(ValueError, match=r'labels in \[0, 4\), got \[0 .* 4\]'):
+    sources.load('toy', data_dir=root)
+
+
+@pytest.mark.parametrize('name', ['', '..', '../toy', '/toy', 'a/b/c', 'toy:1'])
+def test_malformed_names_are_refused(root, name):
+  with pytest.raises(ValueError, match=r'named .*, got') as caught:
+    sources.load(name, data_dir=root)
+  assert not isinstance(caught.value, sources.DataNotFound)
+
+
+# -------------------------------------------------------------------- cache
+
+
+def test_the_second_load_decodes_nothing(root):
+  sources.load('toy', data_dir=root)
+  for records in (root / 'toy').rglob('*.array_record*'):
+    records.unlink()
+  assert_toy(sources.load('toy', data_dir=root))
+  assert len(list(root.rglob('*.npz'))) == 1
+
+
+@pytest.mark.parametrize('damage', ['cut', 'flipped', 'empty', 'foreign'])
+def test_a_bad_cache_is_made_again(root, damage):
+  sources.load('toy', data_dir=root)
+  (path,) = root.rglob('*.npz')
+  good = path.read_bytes()
+  if damage == 'cut':
+    path.write_bytes(good[: len(good) // 2])
+  elif damage == 'flipped':
+    at = good.index(toy_arrays()['x_train'].tobytes())
+    path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+  elif damage == 'empty':
+    path.write_bytes(b'')
+  else:
+    np.savez(path, x_train=np.zeros(3))
+  assert_toy(sources.load('toy', data_dir=root))
+  assert path.read_bytes() == good
+  assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_data_prepared_anew_are_decoded_anew(root):
+  sources.load('toy', data_dir=root)
+  (path,) = root.rglob('*.npz')
+  before = path.read_bytes()
+  info = root / 'toy' / '1.0.0' / 'dataset_info.json'
+  edit(info, lambda content: content.update(description='made again'))
+  assert_toy(sources.load('toy', data_dir=root))
+  assert path.read_bytes() != before
+
+
+def test_the_cache_goes_home_where_the_data_are_read_only(root, home):
+  # A file in the way refuses even the superuser, whom permissions do not stop.
+  (root / 'fedpm_jax_cache').write_text('')
+  assert_toy(sources.load('toy', data_dir=root))
+  kept = home / '.cache' / 'fedpm_jax' / 'toy' / '1.0.0-format1.npz'
+  assert kept.is_file()
+  for records in (root / 'toy').rglob('*.array_record*'):
+    records.unlink()
+  assert_toy(sources.load('toy', data_dir=root))
+
+
+def test_without_any_place_for_a_cache_the_data_still_load(root):
+  blocked = root / 'a file'
+  blocked.write_text('')
+  for _ in range(2):
+    assert_toy(sources.load('toy', data_dir=root, cache_dir=blocked))
+
+
+# ---------------------------------------------------------------- real data
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not TFDS_DIR, reason='$FEDPM_TFDS_DIR is not set')
+@pytest.mark.parametrize(
+  ('name', 'shape', 'sizes', 'first_labels'),
+  [
+    ('mnist', (28, 28, 1), (60_000, 10_000), [5, 0, 4, 1, 9, 2, 1, 3]),
+    ('cifar10', (32, 32, 3), (50_000, 10_000), [6, 9, 9, 4, 1, 1, 2, 7]),
+    ('cifar100', (32, 32, 3), (50_000, 10_000), [19, 29, 0, 11, 1, 86]),
+    ('emnist47_proxy', (28, 28, 1), (77_805, 4_700), [9, 14, 23, 1]),
+  ],
+)
+def test_real_data(tmp_path, name, shape, sizes, first_labels):
+  # The first labels of MNIST and CIFAR are those of the official files.
+  dataset = sources.load(name, data_dir=TFDS_DIR, cache_dir=tmp_path)
+  assert dataset.x_train.shape == (sizes[0], *shape)
+  assert dataset.x_test.shape == (sizes[1], *shape)
+  assert dataset.y_train[: len(first_labels)].tolist() == first_labels
+  assert len(np.unique(dataset.y_test)) == dataset.num_classes
+  again = sources.load(name, data_dir=TFDS_DIR, cache_dir=tmp_path)
+  for one, other in zip(dataset[1:], again[1:], strict=True):
+    np.testing.assert_array_equal(one, other)
+  if name == 'emnist47_proxy':
+    # Upright: a one is taller than it is wide.
+    ones = dataset.x_test[dataset.y_test == 1][..., 0] > 127
+    _, rows, columns = np.nonzero(ones)
+    assert rows.std() > 1.5 * columns.std()
+  shutil.rmtree(tmp_path)  # half a gigabyte for all four
