@@ -1,0 +1,33 @@
+"""The contract of an algorithm: pure functions and explicit state.
+
+Dimensions: M clients in the population, K in the round's cohort, d parameters.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Algorithm(NamedTuple):
+  """What clients train and what the server believes.
+
+  State is carried from round to round and checkpointed; info is only reported.
+
+  Attributes:
+    init: (key) -> (server_state, client_state): the server's, and that of ONE
+      client that has never taken part (an empty tuple where nothing is kept).
+    broadcast: (server_state) -> payload `[d]`, what all clients of the round
+      are sent.
+    client_update: (payload, local.ClientBatches, client_state, key)
+      -> (update `[d]`, client_state, info): ONE client, vectorised outside.
+      The update is what the compressor turns into symbols.
+    server_update: (server_state, updates `[K, d]`, round_idx)
+      -> (server_state, info), updates as decompressed from what arrived.
+    eval_params: (server_state, key) -> {kind: flat params `[d]`}, the networks
+      that the server's belief stands for: `sampled`, `mean`, `threshold`.
+  """
+
+  init: Callable[..., tuple[Any, Any]]
+  broadcast: Callable[..., Any]
+  client_update: Callable[..., tuple[Any, Any, Any]]
+  server_update: Callable[..., tuple[Any, Any]]
+  eval_params: Callable[..., dict[str, Any]]

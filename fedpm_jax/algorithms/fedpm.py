@@ -1,0 +1,193 @@
+"""FedPM: federated probabilistic mask training.
+
+The weights of the network stay at their random values.  Client k starts from
+the server's probabilities, trains scores s by sampling a fresh mask for every
+minibatch, and sends one mask m_k ~ Bernoulli(theta_k).  The server keeps a Beta
+distribution of every mask bit and broadcasts its mode:
+
+    server: theta = sigmoid(s0), s0 ~ N(0, 1);  alpha = beta = lambda_0
+    round t: client k:  s = logit(theta); for every minibatch:
+                            theta = sigmoid(s);  m ~ Bernoulli(theta)
+                            s <- optimiser(s, gradient of the loss at weights*m)
+                        theta_k = sigmoid(s);  m_k ~ Bernoulli(theta_k)
+             server:    if the prior's schedule says so: alpha = beta = lambda_0
+                        alpha += sum_k m_k;   beta += K - sum_k m_k
+                        theta = (alpha - 1) / (alpha + beta - 2)
+
+The final model is the seed and one mask: under one bit per parameter.
+
+Reference: Isik, Pase, Gunduz, Weissman, Zorzi, "Sparse random networks for
+communication-efficient federated learning", ICLR 2023, algorithms 1 and 2.
+
+Deviations.  Official code: masks there become {0.01, 0.99} before they are
+averaged; we send bits and clip theta at the server (`theta_clip`), which is
+the same arithmetic when the prior is reset every round.  Paper: theta travels
+as the integer q, theta = q / 65536, so that all machines sample alike.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fedpm_jax import local, masks
+from fedpm_jax.algorithms import base
+
+
+class ServerState(NamedTuple):
+  """The Beta distribution of every mask bit, and what it was last told as.
+
+  Attributes:
+    alpha: float32 `[d]`, lambda_0 plus the ones counted since the last reset.
+    beta: float32 `[d]`, lambda_0 plus the zeros.
+    q: uint16 `[d]`, theta = q / 65536, what the next round starts from.
+  """
+
+  alpha: jax.Array
+  beta: jax.Array
+  q: jax.Array
+
+
+class ServerInfo(NamedTuple):
+  """Reported: the mean of theta, where the next round starts."""
+
+  theta_mean: jax.Array
+
+
+def reset_schedule(
+  kind: str, *, every: int = 1, participation: float = 1.0
+) -> Callable[[jax.Array], jax.Array]:
+  """When the prior is reset: a function of the 0-based round to bool.
+
+  Args:
+    kind: 'every' (each `every` rounds; 1 is the official code),
+      'participation' (each round(M / K) rounds, the paper's rule), 'warmup'
+      (each round before round 15, then every fifth: commented out in the
+      official code) or 'never'.
+    every: for 'every', at least 1.
+    participation: K / M, for 'participation'.
+
+  Raises:
+    ValueError: unknown kind, or `every` below 1.
+  """
+  if every < 1:
+    raise ValueError(f'prior_reset_every must be at least 1, got {every}.')
+  period = max(1, round(1 / participation))
+  schedules = {
+    'every': lambda t: t % every == 0,
+    'participation': lambda t: t % period == 0,
+    'warmup': lambda t: (t < 15) | (t % 5 == 0),
+    'never': lambda t: t < 0,
+  }
+  if kind not in schedules:
+    raise ValueError(
+      f'prior_schedule must be one of {sorted(schedules)}, got {kind!r}.'
+    )
+  return schedules[kind]
+
+
+def fedpm(
+  network: masks.Network,
+  optimizer: optax.GradientTransformation,
+  *,
+  estimator: str = 'identity',
+  score_std: float = 1.0,
+  lambda_0: float = 1.0,
+  theta_clip: float = 0.01,
+  prior_schedule: str = 'every',
+  prior_reset_every: int = 1,
+  persistent_optimizer: bool = False,
+  participation: float = 1.0,
+) -> base.Algorithm:
+  """FedPM as the five functions of an `Algorithm`.
+
+  Args:
+    network: the model and its frozen weights.
+    optimizer: of the scores; Adam at 0.1 in the official code.
+    estimator: straight-through, a key of `masks.ESTIMATORS`: 'identity' (the
+      paper) or 'official'.
+    score_std: of s0 ~ N(0, std^2); 0 starts every theta at one half.
+    lambda_0: the prior's alpha = beta, at least 1 so that the mode exists.
+    theta_clip: theta is kept within [theta_clip, 1 - theta_clip] at the server,
+      in [0, 0.5).
+    prior_schedule: when alpha and beta return to lambda_0; see
+      `reset_schedule`.
+    prior_reset_every: for the schedule 'every', in rounds.
+    persistent_optimizer: whether a client keeps its optimiser's state between
+      rounds (official code) or starts afresh.
+    participation: K / M.
+
+  Raises:
+    ValueError: a constant outside the range above.
+  """
+  if lambda_0 < 1:
+    raise ValueError(f'lambda_0 must be at least 1, got {lambda_0}.')
+  if not 0 <= theta_clip < 0.5:
+    raise ValueError(f'theta_clip must lie in [0, 0.5), got {theta_clip}.')
+  if score_std < 0:
+    raise ValueError(f'score_std must not be negative, got {score_std}.')
+  if estimator not in masks.ESTIMATORS:
+    raise ValueError(
+      f'estimator must be one of {sorted(masks.ESTIMATORS)}, got {estimator!r}.'
+    )
+  reset_prior = reset_schedule(
+    prior_schedule, every=prior_reset_every, participation=participation
+  )
+  layout = network.layout
+  shape = (layout.num_parameters,)
+
+  def init(key):
+    scores = score_std * jax.random.normal(key, shape)
+    prior = jnp.full(shape, lambda_0, jnp.float32)
+    q = masks.quantise(jax.nn.sigmoid(scores))
+    fresh = optimizer.init(scores) if persistent_optimizer else ()
+    return ServerState(prior, prior, q), fresh
+
+  def broadcast(state):
+    return state.q
+
+  def client_update(q, batches, client_state, key):
+    weights = network.weights()
+
+    def gradient(scores, images, labels, mask, step_key):
+      theta = jax.nn.sigmoid(scores)
+      sampled = masks.sample(step_key, masks.quantise(theta))
+      params = masks.unravel(layout, weights * sampled)
+      loss = lambda p: local.mean_loss(network.apply, p, images, labels, mask)
+      grads, sums = jax.grad(loss, has_aux=True)(params)
+      grads = masks.scores_gradient(
+        masks.ravel(layout, grads), weights, theta, estimator=estimator
+      )
+      return grads, sums
+
+    scores = masks.scores_of(q)
+    state = client_state if persistent_optimizer else optimizer.init(scores)
+    scores, state, sums = local.train(
+      gradient, optimizer, scores, state, batches, key
+    )
+    update = masks.quantise(jax.nn.sigmoid(scores))
+    return update, state if persistent_optimizer else (), sums
+
+  def server_update(state, sent, round_idx):
+    ones = jnp.sum(sent, axis=0, dtype=jnp.int32).astype(jnp.float32)
+    reset = reset_prior(round_idx)
+    alpha = jnp.where(reset, lambda_0, state.alpha) + ones
+    beta = jnp.where(reset, lambda_0, state.beta) + (len(sent) - ones)
+    theta = (alpha - 1) / (alpha + beta - 2)
+    theta = jnp.clip(theta, theta_clip, 1 - theta_clip)
+    state = ServerState(alpha, beta, masks.quantise(theta))
+    return state, ServerInfo(jnp.mean(theta))
+
+  def eval_params(state, key):
+    weights = network.weights()
+    return {
+      'sampled': weights * masks.sample(key, state.q),
+      'mean': weights * masks.theta_of(state.q),
+      'threshold': weights * (state.q >= masks.SCALE // 2),
+    }
+
+  return base.Algorithm(
+    init, broadcast, client_update, server_update, eval_params
+  )

@@ -1,0 +1,23 @@
+"""The contract of a compressor."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+
+class Compressor(NamedTuple):
+  """A lossy step between an algorithm's update and the symbols on the wire.
+
+  Both functions have static shapes and are safe under jit and vmap; they share
+  nothing but what is named here, so what is not in the symbols (or in what both
+  ends know anyway) did not arrive.
+
+  Attributes:
+    compress: (key, update `[d]`, payload `[d]`) -> symbols; the payload is what
+      the client was sent this round.
+    decompress: (symbols, payload `[d]`) -> update, as the server sees it.
+  """
+
+  compress: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+  decompress: Callable[[jax.Array, jax.Array], jax.Array]

@@ -1,0 +1,287 @@
+"""Masks over frozen random weights: layouts, theta, sampling, gradients.
+
+A network of d parameters is never stored.  Its weights are a pure function of
+(seed, tensor path, shape); what is learned is a probability theta in (0, 1) for
+each of them, and what a client sends is a mask m ~ Bernoulli(theta).  Models
+know nothing of this: `params = unravel(layout, weights * mask)`.
+
+Everything here is flat, `[d]`, in the order of the layout.  One long vector
+instead of a tree of tensors makes the optimiser one fused loop and keeps the
+carry of a `lax.scan` short, which is what XLA's CPU back end wants
+(jax issue 40150); a message is such a vector too.
+
+Theta crosses the wire, and enters every sampler that another machine must
+reproduce, as the integer `q`, uint16, theta = q / 65536, 1 <= q <= 65535.
+
+Dimensions: d maskable parameters, L tensors.
+"""
+
+import math
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+SCALE = 65536  # theta = q / SCALE
+Q_MIN, Q_MAX = 1, SCALE - 1
+
+
+class Layout(NamedTuple):
+  """Where the L tensors of a network lie in its flat vector of d parameters.
+
+  Attributes:
+    names: paths such as 'conv_0/kernel', in flat order.
+    shapes: their shapes.
+    fan_ins: inputs of a unit of the tensor's layer; a bias has its kernel's.
+  """
+
+  names: tuple[str, ...]
+  shapes: tuple[tuple[int, ...], ...]
+  fan_ins: tuple[int, ...]
+
+  @property
+  def sizes(self) -> tuple[int, ...]:
+    return tuple(math.prod(shape) for shape in self.shapes)
+
+  @property
+  def num_parameters(self) -> int:
+    return sum(self.sizes)
+
+
+def layout_of(params: Any) -> Layout:
+  """The layout of a tree of parameters (arrays or shapes) of a Flax module.
+
+  Args:
+    params: nested dicts whose leaves have a `shape`; in every layer a `kernel`
+      `[..., inputs, outputs]` and perhaps a `bias` `[outputs]`.
+
+  Returns:
+    The layout, tensors sorted by path.
+
+  Raises:
+    ValueError: if a tensor is neither a kernel nor the bias of one, since its
+      fan-in, and so the scale of its frozen weights, would be a guess.
+  """
+  leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+  shapes = {
+    '/'.join(str(part.key) for part in path): tuple(leaf.shape)
+    for path, leaf in leaves
+  }
+  fan_ins = []
+  for name, shape in shapes.items():
+    layer, _, kind = name.rpartition('/')
+    kernel = shapes.get(f'{layer}/kernel', ())
+    if kind not in ('kernel', 'bias') or len(kernel) < 2:
+      raise ValueError(
+        f'Cannot tell the fan-in of {name!r} {shape}: expected layers of a'
+        " 'kernel' [..., inputs, outputs] and a 'bias' [outputs]. Exclude"
+        ' other parameters from the masked network.'
+      )
+    fan_ins.append(math.prod(kernel[:-1]))
+  return Layout(tuple(shapes), tuple(shapes.values()), tuple(fan_ins))
+
+
+def split(layout: Layout, flat: Any) -> list[Any]:
+  """Cuts a flat vector `[d]` into its L flat tensors."""
+  cuts = np.cumsum(layout.sizes)[:-1]
+  return [flat[a:b] for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
+
+
+def unravel(layout: Layout, flat: jax.Array) -> dict[str, Any]:
+  """A flat vector `[d]` as the nested dict of parameters that a model takes."""
+  params: dict[str, Any] = {}
+  for name, shape, part in zip(
+    layout.names, layout.shapes, split(layout, flat), strict=True
+  ):
+    *layers, leaf = name.split('/')
+    node = params
+    for layer in layers:
+      node = node.setdefault(layer, {})
+    node[leaf] = part.reshape(shape)
+  return params
+
+
+def ravel(layout: Layout, params: Any) -> jax.Array:
+  """The inverse of `unravel`: nested dict of parameters to flat `[d]`."""
+  flat = []
+  for name, shape in zip(layout.names, layout.shapes, strict=True):
+    leaf = params
+    for part in name.split('/'):
+      leaf = leaf[part]
+    flat.append(leaf.reshape(math.prod(shape)))
+  return jnp.concatenate(flat)
+
+
+# Frozen weights -------------------------------------------------------------
+
+
+_BLOCK = 2048  # weights drawn from one key
+
+
+def _signs(draw: Callable[..., jax.Array]) -> jax.Array:
+  """Fair signs, as float32: one random bit each."""
+  words = draw(_BLOCK // 32, jnp.uint32)
+  shifts = jnp.arange(32, dtype=jnp.uint32).reshape(1, 1, 32)
+  bits = (words[:, :, None] >> shifts) & 1
+  return 2.0 * bits.reshape(-1, _BLOCK).astype(jnp.float32) - 1.0
+
+
+def _uniform(draw: Callable[..., jax.Array]) -> jax.Array:
+  """The odd integers from -65535 to 65535, equally likely, as float32."""
+  return 2.0 * draw(_BLOCK, jnp.uint16).astype(jnp.float32) - 65535.0
+
+
+def _normal(draw: Callable[..., jax.Array]) -> jax.Array:
+  """Standard normal, by its 2^16 quantiles: a table, the same everywhere."""
+  from scipy import special  # 0.2 s, and only this kind needs it.
+
+  quantiles = special.ndtri((np.arange(65536) + 0.5) / 65536)
+  bits = draw(_BLOCK, jnp.uint16).astype(jnp.int32)
+  return jnp.asarray(quantiles.astype(np.float32))[bits]
+
+
+# kind: (what is drawn, the factor that gives it unit variance)
+WEIGHTS = {
+  'signed_constant': (_signs, 1.0),
+  'uniform': (_uniform, math.sqrt(3) / 65536),
+  'normal': (_normal, 1.0),
+}
+
+
+def weights(
+  key: jax.Array,
+  layout: Layout,
+  *,
+  kind: str = 'signed_constant',
+  gain: float = math.e,
+) -> jax.Array:
+  """The frozen weights, regenerated wherever they are needed.
+
+  A tensor's weights depend on the key, its path and its size alone, so that
+  adding a layer leaves the others as they are.  Their standard deviation is
+  c = gain / sqrt(fan_in): gain = e in the official code of FedPM, sqrt(2)
+  (Kaiming) in its paper.  Integer bits decide everything, so every machine
+  that runs the pinned generator regenerates the same network.
+
+  Args:
+    key: `keys.derive(seed, keys.Purpose.WEIGHTS)`.
+    layout: of the network.
+    kind: 'signed_constant' (+-c), 'uniform' on (-c sqrt(3), c sqrt(3)) or
+      'normal'.
+    gain: see above.
+
+  Returns:
+    float32 `[d]`.
+  """
+  draw_kind, unit = WEIGHTS[kind]
+  # All tensors are cut into blocks, and all blocks are drawn at once: the
+  # generator is compiled once instead of once a tensor.
+  blocks = [-(-size // _BLOCK) for size in layout.sizes]
+  tensors = [zlib.crc32(name.encode()) for name in layout.names]
+  fold = jax.vmap(jax.random.fold_in, (0, 0))
+  fold_one = jax.vmap(jax.random.fold_in, (None, 0))
+  block_keys = fold(
+    fold_one(key, np.repeat(np.array(tensors, np.uint32), blocks)),
+    np.concatenate([np.arange(n, dtype=np.uint32) for n in blocks]),
+  )
+
+  def draw(count, dtype):
+    return jax.vmap(lambda k: jax.random.bits(k, (count,), dtype))(block_keys)
+
+  drawn = draw_kind(draw)
+  parts, start = [], 0
+  for size, count, fan_in in zip(
+    layout.sizes, blocks, layout.fan_ins, strict=True
+  ):
+    # One float multiplication: a compiler may not round it in another way.
+    scale = np.float32(unit * gain / math.sqrt(fan_in))
+    tensor = drawn[start : start + count].reshape(-1)[:size]
+    parts.append(tensor * scale)
+    start += count
+  return jnp.concatenate(parts)
+
+
+# Theta ----------------------------------------------------------------------
+
+
+def quantise(theta: jax.Array) -> jax.Array:
+  """theta float32 in [0, 1] to q uint16: nearest, clipped to [1, 65535]."""
+  return jnp.clip(jnp.round(theta * SCALE), Q_MIN, Q_MAX).astype(jnp.uint16)
+
+
+def theta_of(q: jax.Array) -> jax.Array:
+  """theta = q / 65536, exact in float32."""
+  return q.astype(jnp.float32) * np.float32(1 / SCALE)
+
+
+def scores_of(q: jax.Array) -> jax.Array:
+  """The scores, logit(theta), float32, finite since 1 <= q <= 65535."""
+  q = q.astype(jnp.float32)
+  return jnp.log(q) - jnp.log(SCALE - q)
+
+
+def bits16(key: jax.Array, size: int) -> jax.Array:
+  """The dithers u, uint16 `[size]`."""
+  return jax.random.bits(key, (size,), jnp.uint16)
+
+
+def sample(key: jax.Array, q: jax.Array) -> jax.Array:
+  """A mask m = [u < q] ~ Bernoulli(q / 65536), bool `[d]`, from integers."""
+  # Drawn once: XLA would fuse the generator into every later use of the mask.
+  return lax.optimization_barrier(bits16(key, q.size) < q)
+
+
+# Straight-through estimators ------------------------------------------------
+
+ESTIMATORS = {
+  # Bengio et al. 2013, Zhou et al. 2019 and the FedPM paper: the sampling
+  # passes the gradient on as it is; what remains is d theta / d scores.
+  'identity': lambda theta: theta * (1 - theta),
+  # The official code multiplies by theta once more.
+  'official': lambda theta: theta * theta * (1 - theta),
+}
+
+
+def scores_gradient(
+  params_gradient: jax.Array,
+  weights: jax.Array,
+  theta: jax.Array,
+  *,
+  estimator: str = 'identity',
+) -> jax.Array:
+  """The gradient of the loss by the scores, straight through the sampling.
+
+  The network saw params = weights * mask with mask ~ Bernoulli(theta) and
+  theta = sigmoid(scores), so
+
+      d loss / d scores = d loss / d params * weights * estimator(theta).
+
+  Args:
+    params_gradient: `[d]`.
+    weights: frozen, `[d]`.
+    theta: `[d]`.
+    estimator: a key of `ESTIMATORS`.
+
+  Returns:
+    float32 `[d]`.
+  """
+  return params_gradient * weights * ESTIMATORS[estimator](theta)
+
+
+class Network(NamedTuple):
+  """A model and its frozen weights, as algorithms see it.
+
+  Attributes:
+    layout: of its parameters.
+    apply: (params as nested dict, images uint8 `[B, H, W, C]`) -> logits
+      `[B, classes]`.
+    weights: () -> frozen weights `[d]`, regenerated at every call.
+  """
+
+  layout: Layout
+  apply: Callable[[Any, jax.Array], jax.Array]
+  weights: Callable[[], jax.Array]

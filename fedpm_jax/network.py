@@ -1,0 +1,87 @@
+"""A model and its frozen weights, from a few numbers.
+
+The specification below is all that a client, a server or an artifact needs to
+rebuild the random network: the weights follow from the seed.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedpm_jax import keys, masks, models
+
+
+class Spec(NamedTuple):
+  """What determines a random network to the bit.
+
+  Attributes:
+    model: a key of `models.MODELS`.
+    image_shape: (H, W, C) of its inputs.
+    num_classes: the number of logits.
+    seed: of the frozen weights, in [0, 2^32).
+    weight_kind: a key of `masks.WEIGHTS`.
+    weight_gain: their standard deviation is gain / sqrt(fan_in).
+  """
+
+  model: str
+  image_shape: tuple[int, int, int]
+  num_classes: int
+  seed: int
+  weight_kind: str
+  weight_gain: float
+
+
+def normalise(images: jax.Array) -> jax.Array:
+  """uint8 images to float32 in [-1, 1]: (x / 255 - 0.5) / 0.5."""
+  return images.astype(jnp.float32) * (2 / 255) - 1
+
+
+def build(spec: Spec, *, lowering: str = 'auto') -> masks.Network:
+  """The network of a specification; nothing is computed before it is used.
+
+  Args:
+    spec: see `Spec`.
+    lowering: how convolutions are computed; see `models.lowering`.
+
+  Raises:
+    ValueError: naming the field that makes no sense.
+  """
+  if spec.model not in models.MODELS:
+    raise ValueError(
+      f'model must be one of {sorted(models.MODELS)}, got {spec.model!r}.'
+    )
+  if spec.weight_kind not in masks.WEIGHTS:
+    raise ValueError(
+      f'weights.kind must be one of {sorted(masks.WEIGHTS)}, got'
+      f' {spec.weight_kind!r}.'
+    )
+  if not (math.isfinite(spec.weight_gain) and spec.weight_gain > 0):
+    raise ValueError(
+      f'weights.gain must be positive and finite, got {spec.weight_gain}.'
+    )
+  if not 0 <= spec.seed < 2**32:
+    raise ValueError(f'seed must lie in [0, 2^32), got {spec.seed}.')
+  if spec.num_classes < 2:
+    raise ValueError(f'num_classes must be at least 2, got {spec.num_classes}.')
+  module = models.MODELS[spec.model](
+    num_classes=spec.num_classes, lowering=lowering
+  )
+  shapes = jax.eval_shape(
+    module.init,
+    jax.random.key(0),
+    jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.float32),
+  )
+  layout = masks.layout_of(shapes['params'])
+
+  def apply(params, images):
+    return module.apply({'params': params}, normalise(images))
+
+  def weights():
+    key = keys.derive(spec.seed, keys.Purpose.WEIGHTS)
+    return masks.weights(
+      key, layout, kind=spec.weight_kind, gain=spec.weight_gain
+    )
+
+  return masks.Network(layout, apply, weights)
