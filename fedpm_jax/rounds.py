@@ -1,0 +1,360 @@
+"""ONE ROUND: the jitted local training, the wire, the jitted aggregation.
+
+    broadcast      the server's payload, encoded, metered, decoded
+    clients_step   one jit: all K clients train and compress; symbols leave the
+                   device packed
+    wire           K messages, encoded, metered, decoded
+    server_step    one jit: only what was decoded is aggregated
+
+The cohort is spread over the devices of a mesh axis `clients` (`jax.shard_map`,
+the successor of pmap); inside a device, chunks of clients follow one another
+(`lax.map`), and inside a chunk they are vectorised (`vmap`).  Memory is set by
+the chunk, not by the cohort.
+
+Dimensions: M clients in the population, K in the cohort, S local steps, B
+batch, d parameters.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fedpm_jax import codecs, keys, local, masks, wire
+from fedpm_jax.algorithms.base import Algorithm
+from fedpm_jax.compressors.base import Compressor
+
+P = jax.sharding.PartitionSpec
+
+
+class State(NamedTuple):
+  """All that is carried from round to round, and checkpointed.
+
+  Attributes:
+    server: the algorithm's server state.
+    clients: the M clients' states, stacked `[M, ...]`; empty where the
+      algorithm keeps none.
+  """
+
+  server: Any
+  clients: Any
+
+
+class Method(NamedTuple):
+  """A method: algorithm x compressor x codecs, and the network it trains."""
+
+  network: masks.Network
+  algorithm: Algorithm
+  compressor: Compressor
+  uplink: str  # a key of `codecs.CODECS`
+  downlink: str
+
+
+class Cohort(NamedTuple):
+  """The clients of one round and what they train on.
+
+  Attributes:
+    ids: int32 `[K]`.
+    indices: int32 `[K, S, B]` into the training set.
+    mask: bool `[K, S, B]`, False on padding.
+  """
+
+  ids: np.ndarray
+  indices: np.ndarray
+  mask: np.ndarray
+
+
+def make_mesh(clients_per_round: int, *, max_devices: int = 0) -> Any:
+  """A mesh of one axis, `clients`, over as many devices as help.
+
+  Ten clients on eight devices take two turns, and so they do on five: the
+  smallest number of devices with the fewest turns is used.
+
+  Args:
+    clients_per_round: K.
+    max_devices: at most so many; 0 for all that there are.
+  """
+  available = jax.devices()[: max_devices or None]
+  turns = -(-clients_per_round // len(available))
+  used = -(-clients_per_round // turns)
+  return jax.sharding.Mesh(np.array(available[:used]), ('clients',))
+
+
+def make_clients_step(
+  method: Method, *, seed: int, mesh: jax.sharding.Mesh, chunk: int
+) -> Callable[..., tuple[jax.Array, Any, local.Sums]]:
+  """The jitted local training of a whole cohort.
+
+  Args:
+    method: what clients train and how they compress it.
+    seed: the experiment's.
+    mesh: see `make_mesh`.
+    chunk: how many clients of a device are vectorised; 1 trains them one after
+      another, which a CPU's caches like best.
+
+  Returns:
+    (payload `[d]`, clients `[K, ...]`, images, labels, indices, mask, ids,
+    round_idx) -> (symbols, `[K, d]` or, masks, packed uint8 `[K, ceil(d/8)]`;
+    new client states `[K, ...]`; Sums `[K]`).  K must be a multiple of the
+    mesh's size: see `_padded`.
+  """
+
+  def one_client(member, shared):
+    client, indices, mask, client_state = member
+    payload, images, labels, round_idx = shared
+    key = lambda purpose: keys.derive(
+      seed, purpose, round_idx=round_idx, client=client
+    )
+    update, client_state, info = method.algorithm.client_update(
+      payload,
+      local.ClientBatches(images, labels, indices, mask),
+      client_state,
+      key(keys.Purpose.LOCAL),
+    )
+    symbols = method.compressor.compress(
+      key(keys.Purpose.UPLINK), update, payload
+    )
+    if symbols.dtype == jnp.bool_:
+      symbols = jnp.packbits(symbols)
+    return symbols, client_state, info
+
+  def one_device(members, shared):
+    train = lambda member: one_client(member, shared)
+    return lax.map(train, members, batch_size=chunk if chunk > 1 else None)
+
+  sharded = jax.shard_map(
+    one_device,
+    mesh=mesh,
+    in_specs=(P('clients'), P()),
+    out_specs=P('clients'),
+    check_vma=False,
+  )
+
+  @jax.jit
+  def clients_step(
+    payload, clients, images, labels, indices, mask, ids, round_idx
+  ):
+    return sharded(
+      (ids, indices, mask, clients), (payload, images, labels, round_idx)
+    )
+
+  return clients_step
+
+
+def make_server_step(method: Method) -> Callable[..., tuple[Any, Any]]:
+  """The jitted aggregation of what arrived; the old state is donated.
+
+  Returns:
+    (server_state, payload `[d]`, symbols as `clients_step` gave them,
+    round_idx) -> (server_state, info).
+  """
+  size = method.network.layout.num_parameters
+
+  def server_step(server_state, payload, symbols, round_idx):
+    if codecs.CODECS[method.uplink].symbols == 'mask':
+      symbols = jnp.unpackbits(symbols, axis=-1, count=size).astype(jnp.bool_)
+    updates = jax.vmap(method.compressor.decompress, (0, None))(
+      symbols, payload
+    )
+    return method.algorithm.server_update(server_state, updates, round_idx)
+
+  return jax.jit(server_step, donate_argnums=0)
+
+
+class Engine:
+  """Runs rounds of one method on one data set; holds no state of the run."""
+
+  def __init__(
+    self,
+    method: Method,
+    *,
+    seed: int,
+    num_clients: int,
+    images: np.ndarray,
+    labels: np.ndarray,
+    mesh: jax.sharding.Mesh,
+    chunk: int = 1,
+  ):
+    """Compiles nothing yet, but puts the data on the devices.
+
+    Args:
+      method: see `Method`.
+      seed: the experiment's.
+      num_clients: M.
+      images: uint8 `[N, H, W, C]`, the whole training set.
+      labels: int32 `[N]`.
+      mesh: see `make_mesh`.
+      chunk: see `make_clients_step`.
+    """
+    layout = method.network.layout
+    self.method = method
+    self.mesh = mesh
+    self._seed = seed
+    self._num_clients = num_clients
+    self._replicated = jax.NamedSharding(mesh, P())
+    self._by_client = jax.NamedSharding(mesh, P('clients'))
+    self.data = jax.device_put((images, labels), self._replicated)
+    self.clients_step = make_clients_step(
+      method, seed=seed, mesh=mesh, chunk=chunk
+    )
+    self.server_step = make_server_step(method)
+    self._layout_hash = wire.layout_hash(layout.names, layout.shapes)
+
+  def init(self) -> State:
+    """The state before the first round, a function of the seed."""
+    key = keys.derive(self._seed, keys.Purpose.SCORES)
+    server, client = jax.jit(self.method.algorithm.init)(key)
+    stack = lambda leaf: jnp.repeat(leaf[None], self._num_clients, axis=0)
+    return State(server, jax.tree.map(stack, client))
+
+  def run(
+    self, state: State, cohort: Cohort, round_idx: int
+  ) -> tuple[State, dict[str, float]]:
+    """One round.
+
+    Args:
+      state: is consumed: its buffers are donated.
+      cohort: who takes part, on which examples.
+      round_idx: 0-based.
+
+    Returns:
+      The next state and the round's metrics, named as in `metrics.UNITS`.
+
+    Raises:
+      FloatingPointError: a client's loss is not finite.
+      WireError: a message did not survive its coding, which is a bug.
+    """
+    start = time.perf_counter()
+    layout = self.method.network.layout
+    count = len(cohort.ids)
+    q, downlink_bytes = self._broadcast(state.server, layout, round_idx)
+    payload = jax.device_put(q, self._replicated)
+    ids, indices, mask = _padded(cohort, self.mesh.size)
+    clients = jax.tree.map(lambda leaf: leaf[ids], state.clients)
+    symbols, clients, sums = self.clients_step(
+      payload,
+      *jax.device_put((clients,), self._by_client),
+      *self.data,
+      *jax.device_put((indices, mask, ids), self._by_client),
+      np.int32(round_idx),
+    )
+    symbols, sums = jax.device_get((symbols, sums))
+    clients_done = time.perf_counter()
+    if not np.isfinite(sums.loss[:count]).all():
+      bad = cohort.ids[~np.isfinite(sums.loss[:count])].tolist()
+      raise FloatingPointError(
+        f'Round {round_idx}: the training loss of clients {bad} is not'
+        ' finite. Lower config.optimizer.learning_rate, or see'
+        ' config.weights.gain.'
+      )
+    decoded, sizes, estimates, density = self._uplink(
+      symbols[:count], q, layout, cohort.ids, round_idx
+    )
+    wire_done = time.perf_counter()
+    server, info = self.server_step(
+      state.server, jnp.asarray(q), decoded, np.int32(round_idx)
+    )
+    keep = lambda old, new: old.at[cohort.ids].set(new[:count])
+    state = State(server, jax.tree.map(keep, state.clients, clients))
+    info = jax.device_get(info)
+    examples = int(sums.examples[:count].sum())
+    size = layout.num_parameters
+    row = {
+      'round_idx': round_idx,
+      'train/loss': float(sums.loss[:count].sum()) / examples,
+      'train/accuracy': int(sums.correct[:count].sum()) / examples,
+      'uplink/bytes': sum(sizes),
+      'uplink/bpp_wire': 8 * sum(sizes) / (count * size),
+      'uplink/bpp_entropy': float(np.mean(estimates)),
+      'downlink/bytes': downlink_bytes * count,
+      'downlink/bpp_wire': 8 * downlink_bytes / size,
+      'mask/density': density,
+    }
+    row |= {f'server/{name}': float(x) for name, x in info._asdict().items()}
+    row['time/round_s'] = time.perf_counter() - start
+    row['time/clients_s'] = clients_done - start
+    row['time/wire_s'] = wire_done - clients_done
+    return state, row
+
+  def _broadcast(self, server_state, layout, round_idx):
+    """What the clients decode, and the bytes of the one message to them all."""
+    payload = np.asarray(self.method.algorithm.broadcast(server_state))
+    side = codecs.SideInformation(sizes=layout.sizes)
+    address = {
+      'codec': self.method.downlink,
+      'kind': wire.Kind.DOWNLINK,
+      'round_idx': round_idx,
+      'client': wire.EVERYONE,
+      'layout_hash': self._layout_hash,
+    }
+    message = wire.encode(payload, side, **address)
+    return wire.decode(message, side, **address), len(message)
+
+  def _uplink(self, symbols, q, layout, ids, round_idx):
+    """Every client's message: encoded, metered, decoded.
+
+    Returns:
+      What was decoded, in the form that it had on the device; the K message
+      lengths in bytes; the K estimates of the paper in bits per parameter; and
+      the share of ones that was sent.
+    """
+    side = codecs.SideInformation(q=q, sizes=layout.sizes)
+    size = layout.num_parameters
+    is_mask = codecs.CODECS[self.method.uplink].symbols == 'mask'
+
+    def one(client, sent):
+      if is_mask:
+        sent = np.unpackbits(sent, count=size).view(np.bool_)
+      address = {
+        'codec': self.method.uplink,
+        'kind': wire.Kind.UPLINK,
+        'round_idx': round_idx,
+        'client': int(client),
+        'layout_hash': self._layout_hash,
+      }
+      message = wire.encode(sent, side, **address)
+      received = wire.decode(message, side, **address)
+      density = float(np.mean(received)) if is_mask else float('nan')
+      estimate = estimated_bpp(density, size) if is_mask else float('nan')
+      packed = np.packbits(received) if is_mask else received
+      return packed, len(message), estimate, density
+
+    # One after another: the range coder holds Python's lock, so that threads
+    # would not help.
+    results = [one(*pair) for pair in zip(ids, symbols, strict=True)]
+    decoded, sizes, estimates, densities = zip(*results, strict=True)
+    return np.stack(decoded), sizes, estimates, float(np.mean(densities))
+
+
+def estimated_bpp(density: float, size: int) -> float:
+  """The paper's estimate of a mask's cost: H2(density) + log2(d) / d.
+
+  One frequency for the whole mask, no coder, no header; `uplink/bpp_wire` is
+  what was really sent.  Computed on the true bits: the official code's clipping
+  of the mask to {0.01, 0.99} biases it.
+
+  Args:
+    density: share of ones, in [0, 1].
+    size: d.
+
+  Returns:
+    Bits per parameter.
+  """
+  p = np.array([density, 1 - density])
+  p = p[p > 0]
+  return float(-(p * np.log2(p)).sum() + np.log2(size) / size)
+
+
+def _padded(cohort: Cohort, multiple: int):
+  """The cohort with idle clients added, so that every device has as many.
+
+  An idle client has no example: it trains nothing and its symbols are dropped.
+  """
+  missing = -len(cohort.ids) % multiple
+  ids = np.concatenate([cohort.ids, np.zeros(missing, np.int32)])
+  widths = ((0, missing), (0, 0), (0, 0))
+  return ids, np.pad(cohort.indices, widths), np.pad(cohort.mask, widths)

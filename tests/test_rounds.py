@@ -1,0 +1,245 @@
+"""The engine against a plain loop in NumPy, and the laws of a round."""
+
+import jax
+import numpy as np
+import pytest
+import toy
+from oracle import plain_fedpm
+
+from fedpm_jax import keys, local, masks, rounds
+
+
+def _batches(cohort, images, labels):
+  """A cohort as the oracle's (client, list of (x, y) or None)."""
+  x = images.reshape(len(images), -1) * (2 / 255) - 1
+  return [
+    (
+      int(k),
+      [
+        (x[i[m]], labels[i[m]]) if m.any() else None
+        for i, m in zip(indices, mask, strict=True)
+      ],
+    )
+    for k, indices, mask in zip(*cohort, strict=True)
+  ]
+
+
+@pytest.mark.parametrize(
+  ('lambda_0', 'every', 'ids'),
+  [
+    (1.0, 1, [[0, 1, 2, 3]] * 3),
+    (2.0, 2, [[0, 1, 3], [1, 2, 3], [0, 2, 3]]),
+  ],
+)
+def test_three_rounds_equal_the_plain_loop(rng, lambda_0, every, ids):
+  engine = toy.engine(
+    rng,
+    clients_per_round=len(ids[0]),
+    lambda_0=lambda_0,
+    prior_reset_every=every,
+    theta_clip=0.02,
+  )
+  images, labels = toy.data(np.random.default_rng(0))
+  cohorts = [toy.cohort(rng, members) for members in ids]
+  state = engine.init()
+  theta = np.asarray(state.server.q) / 65536
+  network = engine.method.network
+  expected = plain_fedpm.fedpm(
+    np.asarray(network.weights(), np.float64),
+    toy.SHAPES,
+    theta,
+    [_batches(cohort, images, labels) for cohort in cohorts],
+    seed=0,
+    lambda_0=lambda_0,
+    clip=0.02,
+    resets=range(0, 3, every),
+    **toy.ADAM,
+  )
+  for t, cohort in enumerate(cohorts):
+    state, _ = engine.run(state, cohort, t)
+    np.testing.assert_array_equal(
+      np.asarray(state.server.q) / 65536, expected[t]
+    )
+  assert np.abs(expected[-1] - theta).max() > 0.3  # It did train.
+
+
+@pytest.mark.parametrize('chunk', [2, 4])
+def test_vectorised_clients_equal_one_after_another(chunk):
+  rng = np.random.default_rng
+  cohort = toy.cohort(rng(1), [0, 1, 2, 3])
+  results = []
+  for size in (1, chunk):
+    engine = toy.engine(rng(0), chunk=size)
+    results.append(engine.run(engine.init(), cohort, 0))
+  (one, one_row), (other, other_row) = results
+  np.testing.assert_array_equal(one.server.q, other.server.q)
+  assert one_row['uplink/bytes'] == other_row['uplink/bytes']
+  assert one_row['train/loss'] == pytest.approx(other_row['train/loss'])
+
+
+def test_one_clients_data_cannot_change_anothers_mask():
+  rng = np.random.default_rng
+  engine = toy.engine(rng(0), chunk=2)
+  cohort = toy.cohort(rng(1), [0, 1, 2, 3])
+  changed = cohort._replace(indices=cohort.indices.copy())
+  changed.indices[2] = (changed.indices[2] + 17) % 60
+  state = engine.init()
+
+  def sent(cohort):
+    symbols, _, _ = engine.clients_step(
+      state.server.q, (), *engine.data, *cohort[1:], cohort.ids, np.int32(0)
+    )
+    return np.asarray(symbols)
+
+  same = (sent(cohort) == sent(changed)).all(axis=1)
+  assert same.tolist() == [True, True, False, True]
+
+
+def test_idle_clients_that_fill_up_the_mesh_change_nothing():
+  rng = np.random.default_rng
+  cohort = toy.cohort(rng(1), [0, 1, 3])
+  rows = []
+  for devices in (1, 2):  # 3 clients fit on one device, not on two.
+    engine = toy.engine(rng(0), clients_per_round=3)
+    engine = rounds.Engine(
+      engine.method,
+      seed=0,
+      num_clients=4,
+      images=engine.data[0],
+      labels=engine.data[1],
+      mesh=rounds.make_mesh(3, max_devices=devices),
+    )
+    state, row = engine.run(engine.init(), cohort, 0)
+    rows.append((np.asarray(state.server.q), row))
+  np.testing.assert_array_equal(rows[0][0], rows[1][0])
+  for name, value in rows[0][1].items():
+    if not name.startswith('time/'):
+      assert value == rows[1][1][name], name
+
+
+def test_uplink_codecs_carry_the_same_masks(rng):
+  cohort = toy.cohort(rng, [0, 1, 2, 3])
+  thetas, sizes = [], {}
+  for uplink in ('bitpack', 'frequency', 'per_tensor', 'prior'):
+    engine = toy.engine(np.random.default_rng(0), uplink=uplink)
+    state, row = engine.run(engine.init(), cohort, 0)
+    thetas.append(np.asarray(state.server.q))
+    sizes[uplink] = row['uplink/bytes']
+  assert all((theta == thetas[0]).all() for theta in thetas)
+  assert sizes['prior'] < sizes['frequency'] < 1.2 * sizes['bitpack']
+
+
+def test_no_recompilation_after_the_first_round(rng):
+  engine = toy.engine(rng)
+  state = engine.init()
+  for t in range(3):
+    state, _ = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
+    if t == 0:
+      compiled = (
+        engine.clients_step._cache_size(),
+        engine.server_step._cache_size(),
+      )
+  assert compiled == (
+    engine.clients_step._cache_size(),
+    engine.server_step._cache_size(),
+  )
+
+
+def test_persistent_optimizer_state_follows_its_client(rng):
+  engine = toy.engine(rng, clients_per_round=2, persistent_optimizer=True)
+  state = engine.init()
+  fresh = jax.tree.leaves(engine.init().clients)
+  state, _ = engine.run(state, toy.cohort(rng, [1, 2]), 0)
+  for before, after in zip(fresh, jax.tree.leaves(state.clients), strict=True):
+    moved = [(a != b).any() for a, b in zip(before, after, strict=True)]
+    assert moved == [False, True, True, False]
+  count = next(x for x in jax.tree.leaves(state.clients) if x.ndim == 1)
+  assert count.tolist() == [0, 5, 5, 0]
+
+
+def test_persistent_and_fresh_differ_in_the_second_round_only():
+  q = {}
+  for persistent in (False, True):
+    rng = np.random.default_rng(0)
+    engine = toy.engine(rng, persistent_optimizer=persistent)
+    state = engine.init()
+    for t in range(2):
+      state, _ = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
+      q[persistent, t] = np.asarray(state.server.q)
+  np.testing.assert_array_equal(q[False, 0], q[True, 0])
+  assert (q[False, 1] != q[True, 1]).any()
+
+
+def test_a_loss_that_is_not_finite_names_the_round_and_the_client(rng):
+  engine = toy.engine(rng)
+  network = engine.method.network
+  broken = network._replace(weights=lambda: network.weights() * np.inf)
+  engine = rounds.Engine(
+    toy.method(broken),
+    seed=0,
+    num_clients=4,
+    images=engine.data[0],
+    labels=engine.data[1],
+    mesh=engine.mesh,
+  )
+  with pytest.raises(FloatingPointError, match=r'Round 7.*clients \[0, 1, 2'):
+    engine.run(engine.init(), toy.cohort(rng, [0, 1, 2, 3]), 7)
+
+
+def test_the_mean_mask_is_as_close_as_the_paper_says(rng):
+  """E |theta_hat - theta_bar|^2 = sum theta (1 - theta) / K^2 <= d / (4 K)."""
+  clients, d, draws = 8, 500, 400
+  theta = masks.quantise(rng.uniform(0, 1, (clients, d)).astype(np.float32))
+  sample = jax.vmap(masks.sample)
+
+  def error(draw):
+    key = lambda k: keys.derive(
+      0, keys.Purpose.UPLINK, round_idx=draw, client=k
+    )
+    sent = sample(jax.vmap(key)(np.arange(clients)), theta)
+    gap = np.mean(sent, axis=0) - np.mean(theta / 65536.0, axis=0)
+    return np.sum(gap**2)
+
+  errors = np.array([error(draw) for draw in range(draws)])
+  p = np.asarray(theta) / 65536
+  exact = (p * (1 - p)).sum() / clients**2
+  assert abs(errors.mean() - exact) < 4 * errors.std() / draws**0.5
+  assert exact < d / (4 * clients)
+
+
+@pytest.mark.parametrize(
+  ('clients', 'devices', 'used'), [(10, 8, 5), (2, 2, 2), (1, 2, 1), (5, 2, 2)]
+)
+def test_mesh_uses_no_device_that_would_idle(
+  monkeypatch, clients, devices, used
+):
+  monkeypatch.setattr(rounds.jax, 'devices', lambda: list(range(devices)))
+  monkeypatch.setattr(
+    rounds.jax.sharding, 'Mesh', lambda found, names: (len(found), names)
+  )
+  assert rounds.make_mesh(clients) == (used, ('clients',))
+
+
+@pytest.mark.parametrize('density', [0.0, 0.25, 0.5, 1.0])
+def test_estimate_is_the_papers_formula(density):
+  entropy = sum(-p * np.log2(p) for p in (density, 1 - density) if p)
+  expected = entropy + np.log2(1000) / 1000
+  assert rounds.estimated_bpp(density, 1000) == pytest.approx(expected)
+
+
+def test_local_training_skips_empty_steps(rng):
+  engine = toy.engine(rng)
+  cohort = toy.cohort(rng, [3])  # its last step is empty
+  assert not cohort.mask[0, -1].any()
+  shorter = cohort._replace(
+    indices=cohort.indices[:, :-1], mask=cohort.mask[:, :-1]
+  )
+  update = jax.jit(engine.method.algorithm.client_update)
+  results = []
+  for members in (cohort, shorter):
+    batches = local.ClientBatches(
+      *engine.data, members.indices[0], members.mask[0]
+    )
+    key = keys.derive(0, keys.Purpose.LOCAL)
+    results.append(update(engine.init().server.q, batches, (), key))
+  jax.tree.map(np.testing.assert_array_equal, *results)
