@@ -193,7 +193,7 @@ def load(path: pathlib.Path | str) -> Model:
       ' than the one that trained the model.'
     )
 
-  @jax.jit
+  @functools.partial(jax.jit, compiler_options=network.compiler_options)
   def logits(images):
     weights = network.weights()
     params = masks.unravel(network.layout, weights * jnp.asarray(mask))

@@ -7,6 +7,7 @@ theta) and `threshold` (theta >= 1/2).  All are evaluated, each under its name.
 Dimensions: T batches of B test examples.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -94,7 +95,7 @@ def make_evaluate(
     check_vma=False,
   )
 
-  @jax.jit
+  @functools.partial(jax.jit, compiler_options=network.compiler_options)
   def evaluate(server_state, key, images, labels, mask):
     networks = eval_params(server_state, key)
     stacked = jnp.stack(list(networks.values()))

@@ -168,7 +168,7 @@ def weights(
   that runs the pinned generator regenerates the same network.
 
   Args:
-    key: `keys.derive(seed, keys.Purpose.WEIGHTS)`.
+    key: `keys.derive(seed, keys.Purpose.WEIGHTS)`, not traced.
     layout: of the network.
     kind: 'signed_constant' (+-c), 'uniform' on (-c sqrt(3), c sqrt(3)) or
       'normal'.
@@ -184,10 +184,11 @@ def weights(
   tensors = [zlib.crc32(name.encode()) for name in layout.names]
   fold = jax.vmap(jax.random.fold_in, (0, 0))
   fold_one = jax.vmap(jax.random.fold_in, (None, 0))
-  block_keys = fold(
-    fold_one(key, np.repeat(np.array(tensors, np.uint32), blocks)),
-    np.concatenate([np.arange(n, dtype=np.uint32) for n in blocks]),
-  )
+  with jax.ensure_compile_time_eval():  # 16 bytes a block: no code, constants
+    block_keys = fold(
+      fold_one(key, np.repeat(np.array(tensors, np.uint32), blocks)),
+      np.concatenate([np.arange(n, dtype=np.uint32) for n in blocks]),
+    )
 
   def draw(count, dtype):
     return jax.vmap(lambda k: jax.random.bits(k, (count,), dtype))(block_keys)
@@ -280,8 +281,10 @@ class Network(NamedTuple):
     apply: (params as nested dict, images uint8 `[B, H, W, C]`) -> logits
       `[B, classes]`.
     weights: () -> frozen weights `[d]`, regenerated at every call.
+    compiler_options: for the outermost `jax.jit` around the two.
   """
 
   layout: Layout
   apply: Callable[[Any, jax.Array], jax.Array]
   weights: Callable[[], jax.Array]
+  compiler_options: dict[str, str]

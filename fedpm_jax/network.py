@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from fedpm_jax import keys, masks, models
+from fedpm_jax.models import lowering as lowerings
 
 
 class Spec(NamedTuple):
@@ -84,4 +85,5 @@ def build(spec: Spec, *, lowering: str = 'auto') -> masks.Network:
       key, layout, kind=spec.weight_kind, gain=spec.weight_gain
     )
 
-  return masks.Network(layout, apply, weights)
+  options = lowerings.compiler_options(lowering)
+  return masks.Network(layout, apply, weights, options)

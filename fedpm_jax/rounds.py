@@ -15,6 +15,7 @@ Dimensions: M clients in the population, K in the cohort, S local steps, B
 batch, d parameters.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -134,7 +135,7 @@ def make_clients_step(
     check_vma=False,
   )
 
-  @jax.jit
+  @functools.partial(jax.jit, compiler_options=method.network.compiler_options)
   def clients_step(
     payload, clients, images, labels, indices, mask, ids, round_idx
   ):

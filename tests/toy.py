@@ -1,5 +1,7 @@
 """A tiny network and tiny data: an engine that compiles in a second."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +36,7 @@ def network(seed=0):
     key = keys.derive(seed, keys.Purpose.WEIGHTS)
     return masks.weights(key, layout, kind='normal')
 
-  return masks.Network(layout, apply, weights)
+  return masks.Network(layout, apply, weights, compiler_options={})
 
 
 def data(rng, examples=60):
@@ -61,8 +63,10 @@ def method(net, *, uplink='prior', **options):
   )
 
 
-def engine(rng, *, chunk=1, num_clients=4, clients_per_round=4, **options):
-  images, labels = data(rng)
+@functools.lru_cache
+def engine(*, chunk=1, num_clients=4, clients_per_round=4, **options):
+  """An engine; it holds no state of a run, so tests share its compilations."""
+  images, labels = data(np.random.default_rng(0))
   return rounds.Engine(
     method(network(), **options),
     seed=0,

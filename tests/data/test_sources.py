@@ -110,6 +110,7 @@ def assert_toy(dataset, transposed=False):
 
 def test_digits_are_scikit_learns_images_in_a_split_that_never_moves():
   import sklearn.datasets
+  import sklearn.model_selection
 
   dataset = sources.load('digits')
   assert dataset.x_train.shape == (1437, 8, 8, 1)
@@ -135,11 +136,18 @@ def test_digits_are_scikit_learns_images_in_a_split_that_never_moves():
   assert len(values) == 17
   assert (values[0], values[-1]) == (0, 255)
 
-  # Every class is in both parts, and the parts are shuffled.
-  assert np.bincount(dataset.y_test).min() >= 20
-  assert len(np.unique(dataset.y_train[:30])) == 10
+  # The split that every user of scikit-learn can make.
+  parts = sklearn.model_selection.train_test_split(
+    bunch.images, bunch.target, test_size=0.2, random_state=0
+  )
+  both = (dataset.x_train, dataset.x_test)
+  for images, got in zip(parts[:2], both, strict=True):
+    sixteenths = np.rint(got[..., 0] / 255 * 16)
+    np.testing.assert_array_equal(sixteenths, images)
+  np.testing.assert_array_equal(dataset.y_train, parts[2])
+  np.testing.assert_array_equal(dataset.y_test, parts[3])
   digest = hashlib.sha256(dataset.x_test.tobytes() + dataset.y_test.tobytes())
-  assert digest.hexdigest()[:16] == 'c5615837358f06ac'
+  assert digest.hexdigest()[:16] == '0b7d34f344c3eb4a'
 
 
 @pytest.mark.parametrize('chunk', [500, 22, 1])

@@ -1,0 +1,19 @@
+"""FedPM on EMNIST balanced (47 classes), as in params_emnist of the official
+code.
+
+Isik et al., "Sparse random networks for communication-efficient federated
+learning", ICLR 2023.  CONV-4 (d = 1,942,767), 10 iid clients, all of them in
+every round, 200 rounds.  Meant for a GPU.
+
+    python -m fedpm_jax.train --config=configs/emnist.py
+"""
+
+from fedpm_jax import config as configs
+
+
+def get_config():
+  config = configs.default()
+  config.data.name = 'emnist/balanced'
+  config.rounds = 200
+  config.batch_size = 128
+  return config

@@ -1,0 +1,150 @@
+"""The configuration: every key with its default, and what is wrong with one.
+
+ConfigDict ends here and in train.py; nothing below imports ml_collections.
+"""
+
+import json
+from typing import Any
+
+import ml_collections
+import optax
+
+
+def default() -> ml_collections.ConfigDict:
+  """Every key there is; an experiment's file changes some of them."""
+  return ml_collections.ConfigDict(
+    {
+      'seed': 0,  # of everything random
+      'rounds': 30,
+      'num_clients': 10,  # M, the population
+      'clients_per_round': 10,  # K, drawn without replacement
+      'local_epochs': 3,
+      'batch_size': 32,
+      'model': 'conv4',  # conv2, conv4, conv6, conv8, conv10
+      'data': {
+        'name': 'digits',  # embedded; else a TFDS name, e.g. cifar10
+        'dir': '',  # of TFDS; empty: $TFDS_DATA_DIR, ~/tensorflow_datasets
+        'cache_dir': '',  # of decoded arrays; empty: in the folder above
+        'partition': 'iid',  # iid, c_max, classes, dirichlet
+        'classes_per_client': 2,  # for c_max and classes
+        'alpha': 0.3,  # for dirichlet
+        'sizes': 'equal',  # equal, unequal
+        'max_examples': 0,  # a client's, 0 for all
+      },
+      'weights': {
+        'kind': 'signed_constant',  # signed_constant, uniform, normal
+        'gain': 2.718281828459045,  # std = gain / sqrt(fan_in); e, sqrt(2)
+      },
+      'algorithm': {
+        'name': 'fedpm',
+        'estimator': 'identity',  # straight-through: identity, official
+        'score_std': 1.0,  # s0 ~ N(0, std^2)
+        'lambda_0': 1.0,  # Beta prior, alpha = beta = lambda_0
+        'theta_clip': 0.01,
+        'prior_schedule': 'every',  # every, participation, warmup, never
+        'prior_reset_every': 1,  # rounds, for 'every'
+        'persistent_optimizer': False,  # clients keep their optimiser's state
+      },
+      'optimizer': {
+        'name': 'adam',  # any function of optax that takes a learning rate
+        'learning_rate': 0.1,
+        'options': '{}',  # JSON, e.g. '{"momentum": 0.9}'
+      },
+      'wire': {
+        'compressor': 'bernoulli',
+        'uplink': 'prior',  # bitpack, frequency, per_tensor, prior
+        'downlink': 'theta_levels',  # theta_raw, theta_levels
+      },
+      'execution': {
+        'lowering': 'auto',  # of convolutions, see models/lowering.py
+        'devices': 0,  # at most so many, 0 for all
+        'chunk': 1,  # clients vectorised at a time on a device
+      },
+      'evaluation': {'every': 1, 'batch_size': 250},  # rounds; images
+      'checkpoint': {'every': 10, 'keep': 2},  # rounds; checkpoints
+    }
+  )
+
+
+# Where a run finds its data is no part of the experiment.
+_NOT_COMPARED = (('data', 'dir'), ('data', 'cache_dir'))
+
+
+def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The nested dict that determines a run: written, compared, checkpointed."""
+  plain = config.to_dict()
+  for section, key in _NOT_COMPARED:
+    plain[section].pop(key)
+  return json.loads(json.dumps(plain))
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Raises ValueError for the first number that cannot be meant.
+
+  Names (of a model, a codec, a partition, ...) are checked where their tables
+  are, also before anything is computed.
+  """
+  at_least_one = (
+    'rounds',
+    'num_clients',
+    'clients_per_round',
+    'local_epochs',
+    'batch_size',
+    'execution.chunk',
+    'evaluation.every',
+    'evaluation.batch_size',
+    'checkpoint.every',
+    'checkpoint.keep',
+  )
+  at_least_zero = ('data.max_examples', 'execution.devices')
+  for low, keys in ((1, at_least_one), (0, at_least_zero)):
+    for key in keys:
+      value = _get(config, key)
+      if value < low:
+        raise ValueError(f'config.{key} must be at least {low}, got {value}.')
+  if not 0 <= config.seed < 2**32:
+    raise ValueError(f'config.seed must lie in [0, 2^32), got {config.seed}.')
+  if config.clients_per_round > config.num_clients:
+    raise ValueError(
+      'config.clients_per_round cannot exceed config.num_clients ='
+      f' {config.num_clients}, got {config.clients_per_round}.'
+    )
+
+
+def optimizer(config: ml_collections.ConfigDict) -> Any:
+  """The optax optimiser of `config.optimizer`.
+
+  Raises:
+    ValueError: optax has no such optimiser, or it refuses the options.
+  """
+  name = config.name
+  make = getattr(optax, name, None)
+  if name.startswith('_') or not callable(make):
+    raise ValueError(
+      'config.optimizer.name must be an optimiser of optax, such as adam or'
+      f' sgd, got {name!r}.'
+    )
+  if not config.learning_rate > 0:
+    raise ValueError(
+      'config.optimizer.learning_rate must be positive, got'
+      f' {config.learning_rate}.'
+    )
+  try:
+    made = make(config.learning_rate, **json.loads(config.options))
+  except (TypeError, ValueError) as error:
+    raise ValueError(
+      f'config.optimizer.options {config.options!r} do not suit'
+      f' optax.{name}: {error}. Expected JSON such as'
+      ' \'{"momentum": 0.9}\'.'
+    ) from error
+  if not isinstance(made, optax.GradientTransformation):
+    raise ValueError(
+      f'optax.{name} is not an optimiser: it made a {type(made).__name__}.'
+    )
+  return made
+
+
+def _get(config: ml_collections.ConfigDict, path: str) -> Any:
+  for part in path.split('.'):
+    config = config[part]
+  return config

@@ -1,0 +1,73 @@
+"""CONV-2, 4, 6, 8 and 10: the convolutional networks of the FedPM paper.
+
+Pairs of 3x3 convolutions, each with bias and ReLU, a 2x2 max pool after every
+pair, then dense layers of 256, 256 and num_classes: the small VGG networks of
+Ramanujan et al., "What's Hidden in a Randomly Weighted Neural Network?", CVPR
+2020, with biases.  Parameters are conv_0, conv_1, ... and dense_0, dense_1,
+dense_2, each with a kernel and a bias.
+"""
+
+import jax
+from flax import linen as nn
+
+from fedpm_jax.models import lowering as lowerings
+
+WIDTHS = (64, 128, 256, 512, 1024)  # of the pairs of convolutions, in order
+DENSE_WIDTH = 256
+
+
+class ConvNet(nn.Module):
+  """CONV-`depth`; a pure function of its parameters and a batch of images.
+
+  Attributes:
+    depth: the number of convolutions: 2, 4, 6, 8 or 10.
+    num_classes: the number of logits.
+    lowering: how convolutions are computed; see `models.lowering`.
+  """
+
+  depth: int = 4
+  num_classes: int = 10
+  lowering: str = 'auto'
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Logits of images.
+
+    Args:
+      x: [B, H, W, C] float32.
+
+    Returns:
+      [B, num_classes].
+    """
+    pools = self.depth // 2
+    if self.depth % 2 or not 1 <= pools <= len(WIDTHS):
+      raise ValueError(f'depth: got {self.depth}, expected 2, 4, 6, 8 or 10')
+    if x.ndim != 4 or min(x.shape[1:3]) < 2**pools:
+      raise ValueError(
+        f'images: got shape {x.shape}, expected [B, H, W, C] with H and W at '
+        f'least {2**pools}, for {pools} pools'
+      )
+    for i in range(self.depth):
+      shape = (3, 3, x.shape[-1], WIDTHS[i // 2])
+      kernel, bias = _Parameters(shape, name=f'conv_{i}')()
+      pool = i % 2 == 1
+      x = lowerings.conv_block(
+        x, kernel, bias, pool=pool, lowering=self.lowering
+      )
+    x = x.reshape(x.shape[0], -1)
+    for i, width in enumerate((DENSE_WIDTH, DENSE_WIDTH, self.num_classes)):
+      x = nn.relu(x) if i else x
+      x = nn.Dense(width, name=f'dense_{i}')(x)
+    return x
+
+
+class _Parameters(nn.Module):
+  """The kernel and the bias of one convolution."""
+
+  shape: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self) -> tuple[jax.Array, jax.Array]:
+    kernel = self.param('kernel', nn.initializers.he_normal(), self.shape)
+    bias = self.param('bias', nn.initializers.zeros, self.shape[-1:])
+    return kernel, bias

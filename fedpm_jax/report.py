@@ -1,0 +1,194 @@
+"""From the rows of a run to a summary, a table and plots."""
+
+import importlib.metadata
+import pathlib
+import platform
+from typing import Any
+
+import jax
+import numpy as np
+
+from fedpm_jax import artifact, metrics, version
+
+ACCURACIES = ('sampled', 'mean', 'threshold')
+_PACKAGES = ('jax', 'flax', 'optax', 'numpy', 'constriction')
+
+
+def summarise(
+  rows: list[dict[str, Any]], config: dict[str, Any], model: artifact.Model
+) -> dict[str, Any]:
+  """What a run came to: last and best metrics, totals, config, versions.
+
+  Args:
+    rows: of metrics.jsonl; at least one, the last one evaluated.
+    config: as in config.json.
+    model: the exported one.
+
+  Returns:
+    The content of summary.json.  `best` is the best round by test accuracy,
+    so it flatters; `last` is what a method is to be compared by.
+  """
+  evaluated = [row for row in rows if 'eval/accuracy_mean' in row]
+  best = {}
+  for kind in ACCURACIES:
+    name = f'eval/accuracy_{kind}'
+    row = max(evaluated, key=lambda row, name=name: row[name])
+    best[name] = {'value': row[name], 'round_idx': row['round_idx']}
+  return {
+    'last': rows[-1],
+    'best': best,
+    'total': {
+      name: sum(row[name] for row in rows)
+      for name in ('uplink/bytes', 'downlink/bytes', 'time/round_s')
+    },
+    'mean': {
+      name: float(np.mean([row[name] for row in rows]))
+      for name in ('uplink/bpp_wire', 'downlink/bpp_wire')
+    },
+    'model': {
+      'num_parameters': len(model.mask),
+      'bytes': model.num_bytes,
+      'bpp': model.bpp,
+      'times_smaller_than_float32': model.ratio,
+      'density': float(np.mean(model.mask)),
+    },
+    'config': config,
+    'versions': {
+      'fedpm_jax': version.__version__,
+      'python': platform.python_version(),
+      **{name: importlib.metadata.version(name) for name in _PACKAGES},
+    },
+    'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+  }
+
+
+def table(summary: dict[str, Any]) -> str:
+  """A summary as a short text table."""
+  last, best, model = summary['last'], summary['best'], summary['model']
+  total = summary['total']
+  lines = ['', f'{"":20}{"last":>8}{"best":>8}   (in round)']
+  for kind in ACCURACIES:
+    name = f'eval/accuracy_{kind}'
+    lines.append(
+      f'accuracy, {kind:10}{last[name]:8.4f}{best[name]["value"]:8.4f}'
+      f'   ({best[name]["round_idx"]})'
+    )
+  lines.append(f'{"":20}{"last":>8}{"mean":>8}   total')
+  for way in ('uplink', 'downlink'):
+    name = f'{way}/bpp_wire'
+    lines.append(
+      f'{way + ", bpp":20}{last[name]:8.4f}{summary["mean"][name]:8.4f}'
+      f'   {total[f"{way}/bytes"] / 1e6:.2f} MB'
+    )
+  lines += [
+    f'{"model, bpp":20}{model["bpp"]:8.4f}{"":8}   {model["bytes"]:,} bytes'
+    f' for {model["num_parameters"]:,} parameters,'
+    f' {model["times_smaller_than_float32"]:.1f} times smaller than float32',
+    '(bpp: bits per parameter and client, as sent, everything included)',
+  ]
+  return '\n'.join(lines)
+
+
+def files(workdir: pathlib.Path) -> str:
+  """The files that a run left, with what they are."""
+  names = {
+    'metrics.jsonl': 'a row a round',
+    'summary.json': 'last and best metrics, config, versions',
+    'config.json': 'the configuration',
+    'model.fedpm': 'the model: fedpm_jax.artifact.load(path)',
+    'curves.png': 'accuracy and bits',
+    'partition.png': "the clients' labels",
+    'checkpoints': 'to continue from',
+  }
+  return '\n'.join(
+    ['', *(f'{workdir / name!s:40} {what}' for name, what in names.items())]
+  )
+
+
+def _pyplot() -> Any:
+  """Matplotlib without a screen, imported only where something is drawn."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  return pyplot
+
+
+def _save(figure: Any, path: pathlib.Path) -> None:
+  """Writes a picture whole or not at all."""
+  import io
+
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format='png', dpi=120)
+  metrics.write_bytes(path, buffer.getvalue())
+  _pyplot().close(figure)
+
+
+def curves(
+  rows: list[dict[str, Any]], path: pathlib.Path, *, title: str = ''
+) -> None:
+  """Accuracy against rounds, against bytes sent, and bits against rounds."""
+  pyplot = _pyplot()
+  figure, (rounds, sent, bits) = pyplot.subplots(
+    1, 3, figsize=(13, 3.8), layout='constrained'
+  )
+  uplink = np.cumsum([row['uplink/bytes'] for row in rows]) / 1e6
+  evaluated = [i for i, row in enumerate(rows) if 'eval/accuracy_mean' in row]
+  for kind in ACCURACIES:
+    y = [rows[i][f'eval/accuracy_{kind}'] for i in evaluated]
+    x = [rows[i]['round_idx'] + 1 for i in evaluated]
+    rounds.plot(x, y, marker='.', label=kind)
+    sent.plot(uplink[evaluated], y, marker='.', label=kind)
+  x = [row['round_idx'] + 1 for row in rows]
+  for name, label in (
+    ('uplink/bpp_wire', 'uplink, sent'),
+    ('uplink/bpp_entropy', "uplink, the paper's estimate"),
+    ('downlink/bpp_wire', 'downlink, sent'),
+  ):
+    bits.plot(x, [row[name] for row in rows], marker='.', label=label)
+  rounds.set(xlabel='round', ylabel='test accuracy', title=title)
+  sent.set(xlabel='uplink so far, all clients, MB', xscale='log')
+  sent.set(ylabel='test accuracy')
+  bits.set(xlabel='round', ylabel='bits per parameter', yscale='log')
+  for axis in (rounds, sent, bits):
+    axis.grid(alpha=0.3)
+    axis.legend()
+  _save(figure, path)
+
+
+def partition(
+  counts: np.ndarray, path: pathlib.Path, *, title: str = ''
+) -> None:
+  """The label distribution: a bar per client, a colour per class.
+
+  Args:
+    counts: `[M, classes]`.
+    path: of the picture.
+    title: above it.
+  """
+  pyplot = _pyplot()
+  clients, classes = counts.shape
+  figure, axis = pyplot.subplots(
+    figsize=(min(12, 4 + 0.2 * clients), 3.8), layout='constrained'
+  )
+  colours = pyplot.get_cmap('tab20' if classes <= 20 else 'turbo')
+  base = np.zeros(clients)
+  for label in range(classes):
+    colour = colours(label if classes <= 20 else label / classes)
+    axis.bar(
+      np.arange(clients),
+      counts[:, label],
+      1,
+      base,
+      color=colour,
+      label=str(label),
+      edgecolor='white',
+      linewidth=0.2,
+    )
+    base += counts[:, label]
+  axis.set(xlabel='client', ylabel='training examples', title=title)
+  axis.set_xlim(-0.5, clients - 0.5)
+  if classes <= 20:
+    axis.legend(title='class', ncols=2, bbox_to_anchor=(1, 1), loc='upper left')
+  _save(figure, path)

@@ -1,0 +1,223 @@
+"""One run: `python -m fedpm_jax.train --config=... --workdir=...`.
+
+Without a flag it trains FedPM on the embedded digits.  A second start of the
+same command continues where the first one was, even after `kill -9`.
+"""
+
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import tqdm
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from fedpm_jax import artifact, checkpoint, metrics, report
+from fedpm_jax import experiment as experiments
+from fedpm_jax.data import partition, sources
+
+DEFAULT_CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'digits.py'
+
+
+# What a user can cause; anything else is a bug, and shows its place.
+_MISTAKES = (ValueError, OSError, FloatingPointError)
+
+
+def train(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path | str,
+  *,
+  dataset: sources.Dataset | None = None,
+) -> dict[str, Any]:
+  """Runs, or continues, an experiment.
+
+  Args:
+    config: see `fedpm_jax.config.default`.
+    workdir: where everything is written; a second call continues there.
+    dataset: instead of the one that `config.data` names.
+
+  Returns:
+    The summary, as in `<workdir>/summary.json`.
+
+  Raises:
+    ValueError: the configuration makes no sense, or is not the one that the
+      folder's checkpoint was written with.
+    FloatingPointError: training diverged; the last checkpoint is untouched.
+  """
+  started = time.perf_counter()
+  workdir = pathlib.Path(workdir)
+  experiments.use_all_cores()
+  experiment = experiments.build(config, dataset)
+  plain, last = experiment.config, config.rounds - 1
+  # The evaluation is compiled while the rest gets ready, on a state of zeros.
+  blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(experiment.engine.init))
+  warm_up = threading.Thread(target=experiment.evaluate, args=(blank.server, 0))
+  checkpoints = checkpoint.Checkpoints(
+    workdir / 'checkpoints', keep=config.checkpoint.keep
+  )
+  restored = checkpoints.restore(blank, plain)
+  next_round = restored.next_round if restored else 0
+  if next_round > last and (workdir / 'summary.json').exists():
+    checkpoints.close()
+    print(f'{workdir} is finished: nothing to do.')
+    return metrics.read_json(workdir / 'summary.json')
+  warm_up.start()
+  state = restored.state if restored else experiment.engine.init()
+  metrics.write_json(workdir / 'config.json', plain)
+  recorder = metrics.Recorder(workdir / 'metrics.jsonl', next_round=next_round)
+  with (
+    _Terminated() as terminated,
+    _Progress(next_round, config.rounds) as progress,
+  ):
+    for round_idx in range(next_round, config.rounds):
+      state, row = experiment.engine.run(
+        state, experiments.cohort(experiment, round_idx), round_idx
+      )
+      if checkpoint.is_due(round_idx, every=config.evaluation.every, last=last):
+        warm_up.join()
+        before = time.perf_counter()
+        row |= experiment.evaluate(state.server, round_idx)
+        row['time/eval_s'] = time.perf_counter() - before
+      recorder.append(row)
+      progress.show(row)
+      if terminated or checkpoint.is_due(
+        round_idx, every=config.checkpoint.every, last=last
+      ):
+        checkpoints.save(state, round_idx + 1, plain)
+      if terminated:
+        break
+  recorder.close()
+  checkpoints.close()
+  if terminated:
+    print(
+      f'Stopped by SIGTERM after round {round_idx}; the same command'
+      ' continues from there.',
+      file=sys.stderr,
+    )
+    sys.exit(128 + signal.SIGTERM)
+  return _finish(experiment, state, recorder.rows, workdir, started)
+
+
+def _finish(experiment, state, rows, workdir, started):
+  """Writes the model, the plots and the summary; prints the table."""
+  q = experiment.engine.method.algorithm.broadcast(state.server)
+  model = artifact.export(
+    workdir / 'model.fedpm',
+    experiment.spec,
+    artifact.sample(experiment.spec, q),
+  )
+  counts = partition.label_counts(
+    experiment.parts,
+    experiment.dataset.y_train,
+    experiment.dataset.num_classes,
+  )
+  title = workdir.name
+  report.curves(rows, workdir / 'curves.png', title=title)
+  report.partition(counts, workdir / 'partition.png', title=title)
+  summary = report.summarise(rows, experiment.config, model)
+  summary['time/process_s'] = time.perf_counter() - started
+  metrics.write_json(workdir / 'summary.json', summary)
+  print(report.table(summary))
+  print(report.files(workdir))
+  return summary
+
+
+class _Terminated:
+  """True once SIGTERM has come; the round at hand is finished first."""
+
+  def __init__(self):
+    self._received = False
+
+  def __bool__(self):
+    return self._received
+
+  def __enter__(self):
+    def receive(*_):
+      self._received = True
+
+    try:
+      self._previous = signal.signal(signal.SIGTERM, receive)
+    except ValueError:  # Not in the main thread: someone else's business.
+      self._previous = None
+    return self
+
+  def __exit__(self, *_):
+    if self._previous is not None:
+      signal.signal(signal.SIGTERM, self._previous)
+
+
+class _Progress:
+  """A bar on a terminal, ten lines elsewhere."""
+
+  def __init__(self, done: int, total: int):
+    self._total = total
+    self._bar = tqdm.tqdm(initial=done, total=total, unit='round', disable=None)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self._bar.close()
+
+  def show(self, row: dict[str, Any]) -> None:
+    text = ' '.join(
+      f'{label} {row[name]:.3f}'
+      for label, name in (
+        ('sampled', 'eval/accuracy_sampled'),
+        ('mean', 'eval/accuracy_mean'),
+        ('loss', 'train/loss'),
+        ('up', 'uplink/bpp_wire'),
+        ('down', 'downlink/bpp_wire'),
+      )
+      if name in row
+    )
+    self._bar.set_postfix_str(text, refresh=False)
+    self._bar.update()
+    every = max(1, self._total // 10)
+    due = checkpoint.is_due(row['round_idx'], every=every, last=self._total - 1)
+    if self._bar.disable and due:
+      print(f'round {row["round_idx"]:4d}  {text}', flush=True)
+
+
+def main() -> None:
+  """Parses the flags and runs; a mistake of the user is one line."""
+  logging.set_verbosity(logging.WARNING)  # Orbax tells all that it does.
+  try:
+    # Defining the flag already reads the default file and its overrides.
+    config_flag = config_flags.DEFINE_config_file(
+      'config', str(DEFAULT_CONFIG), 'The experiment.', lock_config=True
+    )
+    workdir = flags.DEFINE_string(
+      'workdir', None, 'Where to write; runs/<config> by default.'
+    )
+
+    def run(argv):
+      if len(argv) > 1:
+        raise ValueError(f'Unexpected arguments: {argv[1:]}; see --help.')
+      path = config_flags.get_config_filename(flags.FLAGS['config'])
+      name = pathlib.Path(path.partition(':')[0]).stem
+      train(config_flag.value, workdir.value or pathlib.Path('runs') / name)
+
+    app.run(run)
+  except _MISTAKES as error:
+    if os.environ.get('FEDPM_TRACEBACK'):
+      raise
+    sys.exit(f'error: {error} (FEDPM_TRACEBACK=1 shows where)')
+  except AttributeError as error:
+    # An override of a key that is not there; else it is a bug of ours.
+    if not isinstance(error.__context__, KeyError):
+      raise
+    sys.exit(
+      f'error: config has no key {error}; fedpm_jax/config.py lists them all.'
+    )
+
+
+if __name__ == '__main__':
+  main()
