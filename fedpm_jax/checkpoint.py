@@ -9,6 +9,8 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from orbax import checkpoint as orbax
 
 
@@ -76,6 +78,8 @@ class Checkpoints:
         )
       ),
     ).state
+    # Orbax ties them to one device; a round spreads them over all.
+    state = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state)
     return Restored(state, run['next_round'])
 
   def save(self, state: Any, next_round: int, config: dict[str, Any]) -> None:
@@ -111,10 +115,18 @@ def differences(
 
 def _check_same(like: Any, found: Any) -> None:
   """Orbax casts silently: shapes and dtypes are compared before it can."""
-  describe = lambda leaf: f'{leaf.dtype}{list(leaf.shape)}'
-  want = [describe(leaf) for leaf in jax.tree.leaves(like)]
-  got = [describe(leaf) for leaf in jax.tree.leaves(found)]
-  if want != got:
+
+  def describe(tree):
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+      jax.tree_util.keystr(path, simple=True, separator='.'): (
+        f'{leaf.dtype}{list(leaf.shape)}'
+      )
+      for path, leaf in leaves
+    }
+
+  changes = differences(describe(found), describe(like))
+  if changes:
     raise ValueError(
-      f'The checkpoint does not fit: expected tensors {want}, got {got}.'
+      f'The checkpoint does not fit: {"; ".join(changes)}. Use a new --workdir.'
     )

@@ -4,6 +4,7 @@ Without a flag it trains FedPM on the embedded digits.  A second start of the
 same command continues where the first one was, even after `kill -9`.
 """
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -68,11 +69,13 @@ def train(
     checkpoints.close()
     print(f'{workdir} is finished: nothing to do.')
     return metrics.read_json(workdir / 'summary.json')
-  warm_up.start()
   state = restored.state if restored else experiment.engine.init()
   metrics.write_json(workdir / 'config.json', plain)
   recorder = metrics.Recorder(workdir / 'metrics.jsonl', next_round=next_round)
+  warm_up.start()
   with (
+    contextlib.closing(checkpoints),
+    contextlib.closing(recorder),
     _Terminated() as terminated,
     _Progress(next_round, config.rounds) as progress,
   ):
@@ -93,8 +96,6 @@ def train(
         checkpoints.save(state, round_idx + 1, plain)
       if terminated:
         break
-  recorder.close()
-  checkpoints.close()
   if terminated:
     print(
       f'Stopped by SIGTERM after round {round_idx}; the same command'

@@ -52,7 +52,7 @@ def compiler_options(
 ) -> dict[str, str]:
   """Options for the outermost `jax.jit(..., compiler_options=...)`.
 
-  They make Winograd 1.5 times faster on a CPU and change no result: XLA keeps
+  They make Winograd 1.4 times faster on a CPU and change no result: XLA keeps
   the optimization barriers until fusion is done, and so computes no transform
   twice.  The option is undocumented; where it is unknown, it does nothing.
 

@@ -7,10 +7,11 @@ y1 = d1 k0 + d2 k1 + d3 k2 take six products if one multiplies them out, but
     m3 = (d1 - d3) k2                  m2 = (d2 - d1) (k0 - k1 + k2) / 2
     y0 = m0 + m1 + m2                  y1 = m1 - m2 - m3
 
-takes four.  Why this works: correlation with k is the transpose of a product
-of two polynomials, and a product of degree 3 is known from its values at 0, 1,
--1 and infinity: evaluate both factors (B and G below), multiply the values,
-interpolate (A).  In matrices, with * the elementwise product,
+takes four.  Why this works: a product of two polynomials, of degree 3, is known
+from its values at 0, 1, -1 and infinity: evaluate both factors (G and A),
+multiply the values, interpolate (B).  Correlation with k is the transpose of
+multiplication by k, so B^T comes first and A^T last.  With * the elementwise
+product,
 
     y = A^T [(B^T d) * (G k)].
 
@@ -25,7 +26,7 @@ product [tiles, C] x [C, O]: one batched matmul, fast on any machine.
 
 The price is rounding: F(4, 3) multiplies by up to 8 and cancels again.  One
 convolution is within 4e-6 of float64 (relative L2; a direct sum in float32:
-5e-7), and sums that are exactly 0 come out as noise.  In the gradient of the
+8e-7), and sums that are exactly 0 come out as noise.  In the gradient of the
 kernel that would matter, because Adam makes full steps of the smallest noise:
 entries below 2^-22 of the largest are set to 0.
 
