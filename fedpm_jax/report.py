@@ -148,9 +148,11 @@ def curves(
   ):
     bits.plot(x, [row[name] for row in rows], marker='.', label=label)
   rounds.set(xlabel='round', ylabel='test accuracy', title=title)
-  sent.set(xlabel='uplink so far, all clients, MB', xscale='log')
+  sent.set(xlabel='uplink so far, all clients, MB')
   sent.set(ylabel='test accuracy')
   bits.set(xlabel='round', ylabel='bits per parameter', yscale='log')
+  bits.yaxis.set_major_formatter('{x:g}')
+  bits.yaxis.set_minor_formatter('')
   for axis in (rounds, sent, bits):
     axis.grid(alpha=0.3)
     axis.legend()
