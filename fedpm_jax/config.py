@@ -1,6 +1,6 @@
 """The configuration: every key with its default, and what is wrong with one.
 
-ConfigDict ends here and in train.py; nothing below imports ml_collections.
+A ConfigDict comes no further than this file, experiment.py and train.py.
 """
 
 import json

@@ -48,10 +48,10 @@ def build(
       anything expensive is done.
   """
   configs.validate(config)
-  make_algorithm = _row(algorithms.ALGORITHMS, config.algorithm, 'name')
-  make_compressor = _row(compressors.COMPRESSORS, config.wire, 'compressor')
+  make_algorithm = _row(algorithms.ALGORITHMS, config, 'algorithm', 'name')
+  make_compressor = _row(compressors.COMPRESSORS, config, 'wire', 'compressor')
   for direction, symbols in (('uplink', 'mask'), ('downlink', 'theta')):
-    codec = _row(codecs.CODECS, config.wire, direction)
+    codec = _row(codecs.CODECS, config, 'wire', direction)
     if codec.symbols != symbols:
       raise ValueError(
         f'config.wire.{direction} must be a codec of {symbols} symbols:'
@@ -191,9 +191,11 @@ def use_all_cores() -> None:
     jax.config.update('jax_num_cpu_devices', cores)
 
 
-def _row(table, config, key):
-  """A row of a literal table; ValueError names the key and what there is."""
-  name = config[key]
+def _row(table, config, section, key):
+  """The row that `config.<section>.<key>` names; ValueError lists the rows."""
+  name = config[section][key]
   if name not in table:
-    raise ValueError(f'{key} must be one of {sorted(table)}, got {name!r}.')
+    raise ValueError(
+      f'config.{section}.{key} must be one of {sorted(table)}, got {name!r}.'
+    )
   return table[name]
