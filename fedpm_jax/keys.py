@@ -8,12 +8,15 @@ The generator is Threefry-4x32 (Salmon et al., "Parallel random numbers: as
 easy as 1, 2, 3", SC 2011): exact under `vmap`, the same on CPU, GPU and TPU,
 and eight times faster here than JAX's default Threefry-2x32.  The named
 implementation is part of the file formats; tests/test_keys.py pins its stream.
+Keys are derived on the host (`fedpm_jax.threefry`), numbers drawn on the device.
 """
 
 import enum
 
 import jax
 import numpy as np
+
+from fedpm_jax import threefry
 
 IMPLEMENTATION = 'threefry4x32'
 
@@ -32,26 +35,30 @@ class Purpose(enum.IntEnum):
   FINAL = 8  # the mask of the exported model
 
 
-def derive(seed: int, purpose: Purpose, *, round_idx=0, client=0) -> jax.Array:
-  """The key of (seed, purpose, round, client).
+def words(seed: int, purpose: Purpose, *, round_idx=0, client=0) -> np.ndarray:
+  """The key of (seed, purpose, round, client), on the host.
 
   Args:
-    seed: the experiment's, a Python integer in [0, 2^32).
+    seed: the experiment's, an integer in [0, 2^32).
     purpose: what the key is for.
-    round_idx: 0-based round; may be traced, as may the client.
-    client: client id in [0, M).
+    round_idx: 0-based round.
+    client: client ids in [0, M): one, or an integer array `[...]`.
 
   Returns:
-    A typed scalar key.
+    uint32 `[..., 4]`; `wrap` makes typed keys of them.
   """
-  # What is known while tracing is not compiled into the program: Threefry-4x32
-  # is some 500 instructions wherever it stands.
-  with jax.ensure_compile_time_eval():
-    key = jax.random.key(seed, impl=IMPLEMENTATION)
-    key = jax.random.fold_in(key, int(purpose))
-    if isinstance(round_idx, int) and isinstance(client, int):
-      return jax.random.fold_in(jax.random.fold_in(key, round_idx), client)
-  return jax.random.fold_in(jax.random.fold_in(key, round_idx), client)
+  key = threefry.fold_in(threefry.seed(seed), int(purpose))
+  return threefry.fold_in(threefry.fold_in(key, round_idx), client)
+
+
+def wrap(words: np.ndarray | jax.Array) -> jax.Array:
+  """Words uint32 `[..., 4]` as typed keys `[...]`, in or outside a jit."""
+  return jax.random.wrap_key_data(words, impl=IMPLEMENTATION)
+
+
+def derive(seed: int, purpose: Purpose, *, round_idx=0, client=0) -> jax.Array:
+  """The typed key of (seed, purpose, round, client); arguments as of `words`."""
+  return wrap(words(seed, purpose, round_idx=round_idx, client=client))
 
 
 def host_rng(

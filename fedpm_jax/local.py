@@ -79,7 +79,7 @@ def train(
   variables: jax.Array,
   optimizer_state: optax.OptState,
   batches: ClientBatches,
-  key: jax.Array,
+  step_keys: jax.Array,
 ) -> tuple[jax.Array, optax.OptState, Sums]:
   """Runs a client's S local steps.
 
@@ -92,21 +92,21 @@ def train(
     variables: `[d]`, where training starts.
     optimizer_state: of the optimiser, fresh or the client's own of last time.
     batches: the client's.
-    key: step s draws from fold_in(key, s).
+    step_keys: typed keys `[S]`; step s draws from step_keys[s].
 
   Returns:
     The trained variables `[d]`, the optimiser's state, and the sums over all
     steps.
   """
 
-  def real_step(carry, step, indices, mask):
+  def real_step(carry, key, indices, mask):
     variables, optimizer_state, so_far = carry
     grads, total = gradient(
       variables,
       batches.images[indices],
       batches.labels[indices],
       mask,
-      jax.random.fold_in(key, step),
+      key,
     )
     updates, optimizer_state = optimizer.update(
       grads, optimizer_state, variables
@@ -115,24 +115,23 @@ def train(
     return variables, optimizer_state, jax.tree.map(jnp.add, so_far, total)
 
   def body(carry, inputs):
-    step, indices, mask = inputs
+    key, indices, mask = inputs
     # Under vmap this becomes a select; client by client the work is skipped.
     carry = lax.cond(
       jnp.any(mask),
       real_step,
       lambda carry, *_: carry,
       carry,
-      step,
+      key,
       indices,
       mask,
     )
     return carry, None
 
-  steps = jnp.arange(batches.indices.shape[0])
   zero = Sums(jnp.float32(0), jnp.int32(0), jnp.int32(0))
   carry, _ = lax.scan(
     body,
     (variables, optimizer_state, zero),
-    (steps, batches.indices, batches.mask),
+    (step_keys, batches.indices, batches.mask),
   )
   return carry

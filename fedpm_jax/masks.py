@@ -26,6 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fedpm_jax import keys, threefry
+
 SCALE = 65536  # theta = q / SCALE
 Q_MIN, Q_MAX = 1, SCALE - 1
 
@@ -153,7 +155,7 @@ WEIGHTS = {
 
 
 def weights(
-  key: jax.Array,
+  key: np.ndarray,
   layout: Layout,
   *,
   kind: str = 'signed_constant',
@@ -168,7 +170,7 @@ def weights(
   that runs the pinned generator regenerates the same network.
 
   Args:
-    key: `keys.derive(seed, keys.Purpose.WEIGHTS)`, not traced.
+    key: `keys.words(seed, keys.Purpose.WEIGHTS)`.
     layout: of the network.
     kind: 'signed_constant' (+-c), 'uniform' on (-c sqrt(3), c sqrt(3)) or
       'normal'.
@@ -182,16 +184,14 @@ def weights(
   # generator is compiled once instead of once a tensor.
   blocks = [-(-size // _BLOCK) for size in layout.sizes]
   tensors = [zlib.crc32(name.encode()) for name in layout.names]
-  fold = jax.vmap(jax.random.fold_in, (0, 0))
-  fold_one = jax.vmap(jax.random.fold_in, (None, 0))
-  with jax.ensure_compile_time_eval():  # 16 bytes a block: no code, constants
-    block_keys = fold(
-      fold_one(key, np.repeat(np.array(tensors, np.uint32), blocks)),
-      np.concatenate([np.arange(n, dtype=np.uint32) for n in blocks]),
-    )
+  block_keys = threefry.fold_in(
+    threefry.fold_in(key, np.repeat(np.array(tensors, np.uint32), blocks)),
+    np.concatenate([np.arange(n, dtype=np.uint32) for n in blocks]),
+  )
 
   def draw(count, dtype):
-    return jax.vmap(lambda k: jax.random.bits(k, (count,), dtype))(block_keys)
+    bits = lambda key: jax.random.bits(key, (count,), dtype)
+    return jax.vmap(bits)(keys.wrap(block_keys))
 
   drawn = draw_kind(draw)
   parts, start = [], 0

@@ -80,7 +80,7 @@ def build(spec: Spec, *, lowering: str = 'auto') -> masks.Network:
     return module.apply({'params': params}, normalise(images))
 
   def weights():
-    key = keys.derive(spec.seed, keys.Purpose.WEIGHTS)
+    key = keys.words(spec.seed, keys.Purpose.WEIGHTS)
     return masks.weights(
       key, layout, kind=spec.weight_kind, gain=spec.weight_gain
     )

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fedpm_jax import codecs, keys, local, masks, wire
+from fedpm_jax import codecs, keys, local, masks, threefry, wire
 from fedpm_jax.algorithms.base import Algorithm
 from fedpm_jax.compressors.base import Compressor
 
@@ -85,47 +85,59 @@ def make_mesh(clients_per_round: int, *, max_devices: int = 0) -> Any:
   return jax.sharding.Mesh(np.array(available[:used]), ('clients',))
 
 
+class Members(NamedTuple):
+  """The cohort as the device gets it, one row a client; see `Engine.members`.
+
+  Attributes:
+    indices: int32 `[K, S, B]`.
+    mask: bool `[K, S, B]`.
+    step_keys: uint32 `[K, S, 4]`, words of a key for each local step.
+    uplink_keys: uint32 `[K, 4]`, of the key that the compressor gets.
+  """
+
+  indices: np.ndarray
+  mask: np.ndarray
+  step_keys: np.ndarray
+  uplink_keys: np.ndarray
+
+
 def make_clients_step(
-  method: Method, *, seed: int, mesh: jax.sharding.Mesh, chunk: int
+  method: Method, *, mesh: jax.sharding.Mesh, chunk: int
 ) -> Callable[..., tuple[jax.Array, Any, local.Sums]]:
   """The jitted local training of a whole cohort.
 
   Args:
     method: what clients train and how they compress it.
-    seed: the experiment's.
     mesh: see `make_mesh`.
     chunk: how many clients of a device are vectorised; 1 trains them one after
       another, which a CPU's caches like best.
 
   Returns:
-    (payload `[d]`, clients `[K, ...]`, images, labels, indices, mask, ids,
-    round_idx) -> (symbols, `[K, d]` or, masks, packed uint8 `[K, ceil(d/8)]`;
-    new client states `[K, ...]`; Sums `[K]`).  K must be a multiple of the
-    mesh's size: see `_padded`.
+    (payload `[d]`, clients `[K, ...]`, images, labels, Members)
+    -> (symbols, `[K, d]` or, masks, packed uint8 `[K, ceil(d/8)]`; new client
+    states `[K, ...]`; Sums `[K]`).  K must be a multiple of the mesh's size:
+    see `_padded`.
   """
 
-  def one_client(member, shared):
-    client, indices, mask, client_state = member
-    payload, images, labels, round_idx = shared
-    key = lambda purpose: keys.derive(
-      seed, purpose, round_idx=round_idx, client=client
-    )
+  def one_client(pair, shared):
+    member, client_state = pair
+    payload, images, labels = shared
     update, client_state, info = method.algorithm.client_update(
       payload,
-      local.ClientBatches(images, labels, indices, mask),
+      local.ClientBatches(images, labels, member.indices, member.mask),
       client_state,
-      key(keys.Purpose.LOCAL),
+      keys.wrap(member.step_keys),
     )
     symbols = method.compressor.compress(
-      key(keys.Purpose.UPLINK), update, payload
+      keys.wrap(member.uplink_keys), update, payload
     )
     if symbols.dtype == jnp.bool_:
       symbols = jnp.packbits(symbols)
     return symbols, client_state, info
 
-  def one_device(members, shared):
-    train = lambda member: one_client(member, shared)
-    return lax.map(train, members, batch_size=chunk if chunk > 1 else None)
+  def one_device(pairs, shared):
+    train = lambda pair: one_client(pair, shared)
+    return lax.map(train, pairs, batch_size=chunk if chunk > 1 else None)
 
   sharded = jax.shard_map(
     one_device,
@@ -136,12 +148,8 @@ def make_clients_step(
   )
 
   @functools.partial(jax.jit, compiler_options=method.network.compiler_options)
-  def clients_step(
-    payload, clients, images, labels, indices, mask, ids, round_idx
-  ):
-    return sharded(
-      (ids, indices, mask, clients), (payload, images, labels, round_idx)
-    )
+  def clients_step(payload, clients, images, labels, members):
+    return sharded((members, clients), (payload, images, labels))
 
   return clients_step
 
@@ -199,9 +207,7 @@ class Engine:
     self._replicated = jax.NamedSharding(mesh, P())
     self._by_client = jax.NamedSharding(mesh, P('clients'))
     self.data = jax.device_put((images, labels), self._replicated)
-    self.clients_step = make_clients_step(
-      method, seed=seed, mesh=mesh, chunk=chunk
-    )
+    self.clients_step = make_clients_step(method, mesh=mesh, chunk=chunk)
     self.server_step = make_server_step(method)
     self._layout_hash = wire.layout_hash(layout.names, layout.shapes)
 
@@ -234,14 +240,13 @@ class Engine:
     count = len(cohort.ids)
     q, downlink_bytes = self._broadcast(state.server, layout, round_idx)
     payload = jax.device_put(q, self._replicated)
-    ids, indices, mask = _padded(cohort, self.mesh.size)
-    clients = jax.tree.map(lambda leaf: leaf[ids], state.clients)
+    padded = _padded(cohort, self.mesh.size)
+    clients = jax.tree.map(lambda leaf: leaf[padded.ids], state.clients)
     symbols, clients, sums = self.clients_step(
       payload,
       *jax.device_put((clients,), self._by_client),
       *self.data,
-      *jax.device_put((indices, mask, ids), self._by_client),
-      np.int32(round_idx),
+      jax.device_put(self.members(padded, round_idx), self._by_client),
     )
     symbols, sums = jax.device_get((symbols, sums))
     clients_done = time.perf_counter()
@@ -280,6 +285,18 @@ class Engine:
     row['time/clients_s'] = clients_done - start
     row['time/wire_s'] = wire_done - clients_done
     return state, row
+
+  def members(self, cohort: Cohort, round_idx: int) -> Members:
+    """The cohort with its keys, which follow from (seed, round, client)."""
+    key = functools.partial(keys.words, self._seed, round_idx=round_idx)
+    steps = np.arange(cohort.mask.shape[1])
+    local_keys = key(purpose=keys.Purpose.LOCAL, client=cohort.ids)
+    return Members(
+      cohort.indices,
+      cohort.mask,
+      step_keys=threefry.fold_in(local_keys[:, None], steps),
+      uplink_keys=key(purpose=keys.Purpose.UPLINK, client=cohort.ids),
+    )
 
   def _broadcast(self, server_state, layout, round_idx):
     """What the clients decode, and the bytes of the one message to them all."""
@@ -350,12 +367,11 @@ def estimated_bpp(density: float, size: int) -> float:
   return float(-(p * np.log2(p)).sum() + np.log2(size) / size)
 
 
-def _padded(cohort: Cohort, multiple: int):
+def _padded(cohort: Cohort, multiple: int) -> Cohort:
   """The cohort with idle clients added, so that every device has as many.
 
   An idle client has no example: it trains nothing and its symbols are dropped.
   """
   missing = -len(cohort.ids) % multiple
-  ids = np.concatenate([cohort.ids, np.zeros(missing, np.int32)])
-  widths = ((0, missing), (0, 0), (0, 0))
-  return ids, np.pad(cohort.indices, widths), np.pad(cohort.mask, widths)
+  pad = lambda x: np.pad(x, [(0, missing), *[(0, 0)] * (x.ndim - 1)])
+  return Cohort(*map(pad, cohort))

@@ -60,10 +60,7 @@ def test_round_of_a_config(name, monkeypatch):
     state.server.q,
     (),
     *engine.data,
-    cohort.indices,
-    cohort.mask,
-    cohort.ids,
-    np.int32(0),
+    engine.members(cohort, 0),
   )
   assert symbols.shape == (k, -(-d // 8))
   assert sums.loss.shape == (k,)

@@ -2,11 +2,13 @@
 
 import itertools
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
-from fedpm_jax import keys
+from fedpm_jax import keys, threefry
 
 GOLDEN_KEY = [3445417514, 417786320, 3537773162, 402187926]
 GOLDEN = [256571783, 1779443361, 125244737, 1538031582]
@@ -19,22 +21,30 @@ def test_golden_stream():
   assert np.asarray(jax.random.bits(key, (4,), np.uint32)).tolist() == GOLDEN
 
 
-def test_traced_and_concrete_keys_agree():
-  derive = lambda t, k: jax.random.key_data(
-    keys.derive(5, keys.Purpose.LOCAL, round_idx=t, client=k)
-  )
-  traced = jax.jit(jax.vmap(derive, (None, 0)))(2, np.arange(4, dtype=np.int32))
-  for client in range(4):
-    np.testing.assert_array_equal(traced[client], derive(2, client))
+@hypothesis.given(
+  st.integers(0, 2**32 - 1),
+  st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3),
+)
+def test_keys_are_those_of_jax(seed, folds):
+  ours = threefry.seed(seed)
+  theirs = jax.random.key(np.uint32(seed), impl=keys.IMPLEMENTATION)
+  for data in folds:
+    ours = threefry.fold_in(ours, data)
+    theirs = jax.random.fold_in(theirs, np.uint32(data))
+  np.testing.assert_array_equal(ours, jax.random.key_data(theirs))
+
+
+def test_keys_of_many_clients_are_those_of_each():
+  derive = lambda k: keys.words(5, keys.Purpose.LOCAL, round_idx=2, client=k)
+  many = derive(np.arange(6).reshape(2, 3))
+  assert many.shape == (2, 3, 4)
+  for client in range(6):
+    np.testing.assert_array_equal(many[divmod(client, 3)], derive(client))
 
 
 def test_every_key_is_another():
   found = {
-    tuple(
-      np.asarray(
-        jax.random.key_data(keys.derive(seed, purpose, round_idx=t, client=k))
-      ).tolist()
-    )
+    tuple(keys.words(seed, purpose, round_idx=t, client=k).tolist())
     for seed, purpose, t, k in itertools.product(
       (0, 1), keys.Purpose, (0, 1, 2), (0, 1, 2)
     )

@@ -10,6 +10,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / 'fedpm_jax'
 # A module may import those of lower floors, and what is named beside it.
 FLOORS = {
   'version': 0,
+  'threefry': 0,
   'keys': 0,
   'masks': 1,
   'models': 1,
@@ -31,6 +32,7 @@ FLOORS = {
   'config': 5,
 }
 SAME_FLOOR = {
+  'keys': {'threefry'},
   'rounds': {'wire'},
   'artifact': {'wire', 'metrics'},
   'experiment': {'config'},

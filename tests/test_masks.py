@@ -17,7 +17,8 @@ PARAMS = {
   'dense_0': {'kernel': np.zeros((32, 100)), 'bias': np.zeros(100)},
 }
 LAYOUT = masks.layout_of(PARAMS)
-KEY = keys.derive(0, keys.Purpose.WEIGHTS)
+WORDS = keys.words(0, keys.Purpose.WEIGHTS)
+KEY = keys.wrap(WORDS)
 
 
 def test_layout():
@@ -55,17 +56,17 @@ GOLDEN = {
 @pytest.mark.parametrize('kind', masks.WEIGHTS)
 def test_golden_weights(kind):
   """A shipped model is its seed: these must never change."""
-  weights = np.asarray(masks.weights(KEY, LAYOUT, kind=kind))
+  weights = np.asarray(masks.weights(WORDS, LAYOUT, kind=kind))
   digest = hashlib.sha256(weights.astype('<f4').tobytes()).hexdigest()
   assert digest[:16] == GOLDEN[kind]
-  jitted = jax.jit(lambda: masks.weights(KEY, LAYOUT, kind=kind))()
+  jitted = jax.jit(lambda: masks.weights(WORDS, LAYOUT, kind=kind))()
   np.testing.assert_array_equal(weights, jitted)
 
 
 @pytest.mark.parametrize('kind', masks.WEIGHTS)
 def test_weights_have_the_stated_distribution(kind):
   layout = masks.layout_of({'dense': {'kernel': np.zeros((400, 500))}})
-  weights = np.asarray(masks.weights(KEY, layout, kind=kind, gain=2.0))
+  weights = np.asarray(masks.weights(WORDS, layout, kind=kind, gain=2.0))
   scale = 2.0 / math.sqrt(400)
   n = weights.size
   assert abs(weights.mean()) < 4 * scale / n**0.5
@@ -82,8 +83,8 @@ def test_weights_have_the_stated_distribution(kind):
 def test_other_layers_do_not_change_a_tensor():
   alone = masks.layout_of({'dense_0': PARAMS['dense_0']})
   np.testing.assert_array_equal(
-    masks.split(LAYOUT, masks.weights(KEY, LAYOUT))[3],
-    masks.split(alone, masks.weights(KEY, alone))[1],
+    masks.split(LAYOUT, masks.weights(WORDS, LAYOUT))[3],
+    masks.split(alone, masks.weights(WORDS, alone))[1],
   )
 
 
@@ -91,7 +92,7 @@ def test_weights_differ_between_tensors_and_blocks():
   layout = masks.layout_of(
     {f'dense_{i}': {'kernel': np.zeros((64, 64))} for i in range(3)}
   )
-  signs = np.sign(masks.weights(KEY, layout)).reshape(6, 2048)
+  signs = np.sign(masks.weights(WORDS, layout)).reshape(6, 2048)
   correlation = signs @ signs.T / 2048 - np.eye(6)
   assert abs(correlation).max() < 5 / 2048**0.5
 

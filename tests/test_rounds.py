@@ -86,7 +86,7 @@ def test_one_clients_data_cannot_change_anothers_mask():
 
   def sent(cohort):
     symbols, _, _ = engine.clients_step(
-      state.server.q, (), *engine.data, *cohort[1:], cohort.ids, np.int32(0)
+      state.server.q, (), *engine.data, engine.members(cohort, 0)
     )
     return np.asarray(symbols)
 
@@ -187,10 +187,9 @@ def test_the_mean_mask_is_as_close_as_the_paper_says(rng):
   sample = jax.vmap(masks.sample)
 
   def error(draw):
-    key = lambda k: keys.derive(
-      0, keys.Purpose.UPLINK, round_idx=draw, client=k
-    )
-    sent = sample(jax.vmap(key)(np.arange(clients)), theta)
+    each = np.arange(clients)
+    key = keys.derive(0, keys.Purpose.UPLINK, round_idx=draw, client=each)
+    sent = sample(key, theta)
     gap = np.mean(sent, axis=0) - np.mean(theta / 65536.0, axis=0)
     return np.sum(gap**2)
 
@@ -234,6 +233,6 @@ def test_local_training_skips_empty_steps(rng):
     batches = local.ClientBatches(
       *engine.data, members.indices[0], members.mask[0]
     )
-    key = keys.derive(0, keys.Purpose.LOCAL)
-    results.append(update(engine.init().server.q, batches, (), key))
+    step_keys = keys.wrap(engine.members(members, 0).step_keys[0])
+    results.append(update(engine.init().server.q, batches, (), step_keys))
   jax.tree.map(np.testing.assert_array_equal, *results)

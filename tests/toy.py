@@ -33,7 +33,7 @@ def network(seed=0):
   def weights():
     # Not +-c: sums of those are often exactly 0, where float32 and float64
     # disagree on which side of a ReLU they are.
-    key = keys.derive(seed, keys.Purpose.WEIGHTS)
+    key = keys.words(seed, keys.Purpose.WEIGHTS)
     return masks.weights(key, layout, kind='normal')
 
   return masks.Network(layout, apply, weights, compiler_options={})

@@ -17,9 +17,10 @@ class Algorithm(NamedTuple):
       client that has never taken part (an empty tuple where nothing is kept).
     broadcast: (server_state) -> payload `[d]`, what all clients of the round
       are sent.
-    client_update: (payload, local.ClientBatches, client_state, key)
-      -> (update `[d]`, client_state, info): ONE client, vectorised outside.
-      The update is what the compressor turns into symbols.
+    client_update: (payload, local.ClientBatches, client_state, step_keys `[S]`)
+      -> (update `[d]`, client_state, info): ONE client, vectorised outside; a
+      key for each local step.  The update is what the compressor turns into
+      symbols.
     server_update: (server_state, updates `[K, d]`, round_idx)
       -> (server_state, info), updates as decompressed from what arrived.
     eval_params: (server_state, key) -> {kind: flat params `[d]`}, the networks

@@ -148,7 +148,7 @@ def fedpm(
   def broadcast(state):
     return state.q
 
-  def client_update(q, batches, client_state, key):
+  def client_update(q, batches, client_state, step_keys):
     weights = network.weights()
 
     def gradient(scores, images, labels, mask, step_key):
@@ -165,7 +165,7 @@ def fedpm(
     scores = masks.scores_of(q)
     state = client_state if persistent_optimizer else optimizer.init(scores)
     scores, state, sums = local.train(
-      gradient, optimizer, scores, state, batches, key
+      gradient, optimizer, scores, state, batches, step_keys
     )
     update = masks.quantise(jax.nn.sigmoid(scores))
     return update, state if persistent_optimizer else (), sums
