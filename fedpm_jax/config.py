@@ -4,6 +4,7 @@ A ConfigDict comes no further than this file, experiment.py and train.py.
 """
 
 import json
+import math
 from typing import Any
 
 import ml_collections
@@ -48,12 +49,20 @@ def default() -> ml_collections.ConfigDict:
       'optimizer': {
         'name': 'adam',  # any function of optax that takes a learning rate
         'learning_rate': 0.1,
+        'final_fraction': 1.0,  # of it in the last round, a cosine in between
         'options': '{}',  # JSON, e.g. '{"momentum": 0.9}'
       },
       'wire': {
-        'compressor': 'bernoulli',
-        'uplink': 'prior',  # bitpack, frequency, per_tensor, prior
-        'downlink': 'theta_levels',  # theta_raw, theta_levels
+        'compressor': 'bernoulli',  # bernoulli, relative_entropy
+        'options': '{}',  # JSON, of the compressor
+        # bitpack, frequency, per_tensor, prior, dither; index for
+        # relative_entropy
+        'uplink': 'dither',
+        'downlink': 'theta_news',  # theta_raw, theta_levels, theta_news
+        # Whether the server must not know the clients' random numbers: the
+        # privacy of a sampled mask rests on that.  See README.md.
+        'private_randomness': False,
+        'keep_every': 10,  # rounds whose masks are kept for report --bits
       },
       'execution': {
         'lowering': 'auto',  # of convolutions, see models/lowering.py
@@ -78,6 +87,22 @@ def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
   return json.loads(json.dumps(plain))
 
 
+def from_dict(plain: dict[str, Any]) -> ml_collections.ConfigDict:
+  """The configuration of a run from its config.json.
+
+  Raises:
+    ValueError: it has other keys than this version of the package.
+  """
+  config = default()
+  try:
+    config.update(plain)
+  except (KeyError, AttributeError, TypeError) as error:
+    raise ValueError(
+      f'The run was configured for another version of fedpm_jax: {error}.'
+    ) from error
+  return config
+
+
 def validate(config: ml_collections.ConfigDict) -> None:
   """Raises ValueError for the first number that cannot be meant.
 
@@ -96,7 +121,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
     'checkpoint.every',
     'checkpoint.keep',
   )
-  at_least_zero = ('data.max_examples', 'execution.devices')
+  at_least_zero = (
+    'data.max_examples',
+    'execution.devices',
+    'wire.keep_every',
+  )
   for low, keys in ((1, at_least_one), (0, at_least_zero)):
     for key in keys:
       value = _get(config, key)
@@ -104,6 +133,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
         raise ValueError(f'config.{key} must be at least {low}, got {value}.')
   if not 0 <= config.seed < 2**32:
     raise ValueError(f'config.seed must lie in [0, 2^32), got {config.seed}.')
+  if not 0 < config.optimizer.final_fraction <= 1:
+    raise ValueError(
+      'config.optimizer.final_fraction must lie in (0, 1], got'
+      f' {config.optimizer.final_fraction}.'
+    )
   if config.clients_per_round > config.num_clients:
     raise ValueError(
       'config.clients_per_round cannot exceed config.num_clients ='
@@ -142,6 +176,18 @@ def optimizer(config: ml_collections.ConfigDict) -> Any:
       f'optax.{name} is not an optimiser: it made a {type(made).__name__}.'
     )
   return made
+
+
+def learning_rate_scale(
+  final_fraction: float, round_idx: int, *, rounds: int
+) -> float:
+  """The learning rate of a round as a share of the configured one.
+
+  Half a cosine from 1 in the first round to `final_fraction` in the last.
+  """
+  progress = round_idx / max(1, rounds - 1)
+  cosine = (1 + math.cos(math.pi * progress)) / 2
+  return final_fraction + (1 - final_fraction) * cosine
 
 
 def _get(config: ml_collections.ConfigDict, path: str) -> Any:

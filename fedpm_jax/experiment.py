@@ -1,6 +1,7 @@
 """From a configuration to the functions of a run; here the ConfigDict ends."""
 
 import contextlib
+import json
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 
 from fedpm_jax import (
   algorithms,
+  bits,
   checkpoint,
   codecs,
   compressors,
@@ -19,6 +21,7 @@ from fedpm_jax import (
   rounds,
 )
 from fedpm_jax import config as configs
+from fedpm_jax import exchange as exchanges
 from fedpm_jax import network as networks
 from fedpm_jax.data import batches, partition, sources
 
@@ -49,13 +52,15 @@ def build(
   """
   configs.validate(config)
   make_algorithm = _row(algorithms.ALGORITHMS, config, 'algorithm', 'name')
-  make_compressor = _row(compressors.COMPRESSORS, config, 'wire', 'compressor')
-  for direction, symbols in (('uplink', 'mask'), ('downlink', 'theta')):
+  compressor = _compressor(config.wire)
+  symbols_of = {'uplink': compressor.symbols, 'downlink': 'theta'}
+  for direction, symbols in symbols_of.items():
     codec = _row(codecs.CODECS, config, 'wire', direction)
     if codec.symbols != symbols:
+      rows = [c.name for c in codecs.CODECS.values() if c.symbols == symbols]
       raise ValueError(
-        f'config.wire.{direction} must be a codec of {symbols} symbols:'
-        f' {codec.name!r} carries {codec.symbols}.'
+        f'config.wire.{direction} must be a codec of {symbols} symbols, one of'
+        f' {rows}: {codec.name!r} carries {codec.symbols}.'
       )
   optimizer = configs.optimizer(config.optimizer)
   if dataset is None:
@@ -98,7 +103,7 @@ def build(
     rounds.Method(
       network,
       algorithm,
-      make_compressor(),
+      compressor,
       config.wire.uplink,
       config.wire.downlink,
     ),
@@ -157,7 +162,27 @@ def cohort(experiment: Experiment, round_idx: int) -> rounds.Cohort:
     epochs=config['local_epochs'],
     batch_size=config['batch_size'],
   )
-  return rounds.Cohort(ids, plan.indices, plan.mask)
+  scale = configs.learning_rate_scale(
+    config['optimizer']['final_fraction'], round_idx, rounds=config['rounds']
+  )
+  return rounds.Cohort(ids, plan.indices, plan.mask, scale)
+
+
+def costs(
+  experiment: Experiment, kept: list[bits.Archived]
+) -> list[dict[str, Any]]:
+  """What every codec would have cost in some rounds of a run; see `bits.costs`."""
+  engine = experiment.engine
+  # Seeds and shapes only; whatever the run used, dithers are compared too.
+  method = engine.method._replace(uplink='dither', downlink='theta_news')
+  exchange = exchanges.Exchange(
+    method, seed=experiment.config['seed'], server_step=engine.server_step
+  )
+  state = jax.eval_shape(engine.init)
+  rows = []
+  for round_ in kept:
+    rows += bits.costs(round_, exchange, state.server, method.network.layout)
+  return rows
 
 
 def restore(
@@ -176,6 +201,28 @@ def restore(
   if restored is None:
     raise ValueError(f'There is no checkpoint in {workdir}.')
   return restored.state
+
+
+def _compressor(wire: ml_collections.ConfigDict) -> Any:
+  """The compressor of `config.wire`, if it keeps what was promised."""
+  make = _row(compressors.COMPRESSORS, {'wire': wire}, 'wire', 'compressor')
+  try:
+    compressor = make(**json.loads(wire.options))
+  except (TypeError, ValueError) as error:
+    raise ValueError(
+      f'config.wire.options {wire.options!r} do not suit {wire.compressor}:'
+      f' {error}.'
+    ) from error
+  shared = {'uplink': 'dither', 'compressor': 'relative_entropy'}
+  for key, value in shared.items():
+    if wire.private_randomness and wire[key] == value:
+      raise ValueError(
+        f"config.wire.{key} = {value!r} derives each client's random numbers"
+        ' from a key that the server has, too;'
+        ' config.wire.private_randomness forbids it. Use the compressor'
+        " 'bernoulli' with the uplink 'prior'."
+      )
+  return compressor
 
 
 def use_all_cores() -> None:

@@ -1,14 +1,21 @@
-"""From the rows of a run to a summary, a table and plots."""
+"""From the rows of a run to a summary, a table and plots.
+
+`python -m fedpm_jax.report --bits RUN` compares codecs on the masks of a run.
+"""
 
 import importlib.metadata
 import pathlib
 import platform
+import sys
 from typing import Any
 
 import jax
 import numpy as np
+from absl import app, flags
 
-from fedpm_jax import artifact, metrics, version
+from fedpm_jax import artifact, bits, metrics, version
+from fedpm_jax import config as configs
+from fedpm_jax import experiment as experiments
 
 ACCURACIES = ('sampled', 'mean', 'threshold')
 _PACKAGES = ('jax', 'flax', 'optax', 'numpy', 'constriction')
@@ -98,6 +105,7 @@ def files(workdir: pathlib.Path) -> str:
     'model.fedpm': 'the model: fedpm_jax.artifact.load(path)',
     'curves.png': 'accuracy and bits',
     'partition.png': "the clients' labels",
+    'symbols': 'the masks of some rounds, for report --bits',
     'checkpoints': 'to continue from',
   }
   return '\n'.join(
@@ -130,7 +138,7 @@ def curves(
 ) -> None:
   """Accuracy against rounds, against bytes sent, and bits against rounds."""
   pyplot = _pyplot()
-  figure, (rounds, sent, bits) = pyplot.subplots(
+  figure, (rounds, sent, rate) = pyplot.subplots(
     1, 3, figsize=(13, 3.8), layout='constrained'
   )
   uplink = np.cumsum([row['uplink/bytes'] for row in rows]) / 1e6
@@ -146,14 +154,15 @@ def curves(
     ('uplink/bpp_entropy', "uplink, the paper's estimate"),
     ('downlink/bpp_wire', 'downlink, sent'),
   ):
-    bits.plot(x, [row[name] for row in rows], marker='.', label=label)
+    if name in rows[-1]:  # the estimate exists for masks only
+      rate.plot(x, [row[name] for row in rows], marker='.', label=label)
   rounds.set(xlabel='round', ylabel='test accuracy', title=title)
   sent.set(xlabel='uplink so far, all clients, MB')
   sent.set(ylabel='test accuracy')
-  bits.set(xlabel='round', ylabel='bits per parameter', yscale='log')
-  bits.yaxis.set_major_formatter('{x:g}')
-  bits.yaxis.set_minor_formatter('')
-  for axis in (rounds, sent, bits):
+  rate.set(xlabel='round', ylabel='bits per parameter', yscale='log')
+  rate.yaxis.set_major_formatter('{x:g}')
+  rate.yaxis.set_minor_formatter('')
+  for axis in (rounds, sent, rate):
     axis.grid(alpha=0.3)
     axis.legend()
   _save(figure, path)
@@ -194,3 +203,100 @@ def partition(
   if classes <= 20:
     axis.legend(title='class', ncols=2, bbox_to_anchor=(1, 1), loc='upper left')
   _save(figure, path)
+
+
+def compare_codecs(workdir: pathlib.Path) -> str:
+  """What every codec would have cost for the symbols that a run kept.
+
+  Writes bits.csv and bits.png beside them.
+
+  Args:
+    workdir: of the run.
+
+  Returns:
+    A Markdown table, a row per kept round.
+
+  Raises:
+    ValueError: the run kept no symbols, or is of another version.
+  """
+  kept = bits.load(workdir)
+  config = configs.from_dict(metrics.read_json(workdir / 'config.json'))
+  experiments.use_all_cores()
+  costs = experiments.costs(experiments.build(config), kept)
+  columns = list(max(costs, key=len))
+  lines = [','.join(columns)]
+  for row in costs:
+    lines.append(','.join(str(row.get(column, '')) for column in columns))
+  metrics.write_bytes(workdir / 'bits.csv', ('\n'.join(lines) + '\n').encode())
+  _plot_costs(costs, workdir / 'bits.png', title=workdir.name)
+  names = list(dict.fromkeys(row['codec'] for row in costs))
+  real = {(row['round_idx'], row['codec']): row for row in costs}
+  table = [
+    'Bits per parameter and client, measured (ideal code length in brackets)',
+    '',
+    '| round | ' + ' | '.join(names) + ' |',
+    '| --- |' + ' --- |' * len(names),
+  ]
+  for round_ in kept:
+    cells = []
+    for name in names:
+      row = real[round_.round_idx, name]
+      ideal = f' ({row["ideal"]:.4f})' if 'ideal' in row else ''
+      cells.append(f'{row["real"]:.4f}{ideal}')
+    table.append(f'| {round_.round_idx} | ' + ' | '.join(cells) + ' |')
+  return '\n'.join([*table, '', f'{workdir}/bits.csv', f'{workdir}/bits.png'])
+
+
+def _plot_costs(
+  costs: list[dict[str, Any]], path: pathlib.Path, *, title: str
+) -> None:
+  """Bits against rounds, and by tensor in the last round."""
+  pyplot = _pyplot()
+  figure, (rounds, tensors) = pyplot.subplots(
+    1, 2, figsize=(13, 4.4), layout='constrained'
+  )
+  for name in bits.UPLINK + bits.DOWNLINK:
+    rows = [row for row in costs if row['codec'] == name]
+    style = '-' if name in bits.UPLINK else '--'
+    label = f'{rows[0]["direction"]}, {name}'
+    x = [row['round_idx'] + 1 for row in rows]
+    y = [row['real'] for row in rows]
+    rounds.plot(x, y, style, marker='.', label=label)
+    if 'ideal' in rows[-1]:
+      ideal = {
+        key.removeprefix('ideal/'): value
+        for key, value in rows[-1].items()
+        if key.startswith('ideal/')
+      }
+      tensors.plot(list(ideal), list(ideal.values()), marker='.', label=label)
+  rounds.set(xlabel='round', ylabel='bits per parameter, measured', title=title)
+  tensors.set(ylabel='bits per parameter, ideal, last of these rounds')
+  tensors.tick_params(axis='x', rotation=60)
+  for axis in (rounds, tensors):
+    axis.set_yscale('log')
+    axis.yaxis.set_major_formatter('{x:g}')
+    axis.grid(alpha=0.3)
+  rounds.legend(fontsize='small', ncols=2)
+  tensors.legend(fontsize='small')
+  _save(figure, path)
+
+
+def main() -> None:
+  """Parses the flags; a mistake of the user is one line."""
+  folder = flags.DEFINE_string(
+    'bits', None, 'A run: what would every codec have cost?', required=True
+  )
+
+  def run(argv):
+    if len(argv) > 1:
+      raise ValueError(f'Unexpected arguments: {argv[1:]}; see --help.')
+    print(compare_codecs(pathlib.Path(folder.value)))
+
+  try:
+    app.run(run)
+  except (ValueError, OSError) as error:
+    sys.exit(f'error: {error}')
+
+
+if __name__ == '__main__':
+  main()

@@ -25,9 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fedpm_jax import codecs, keys, local, masks, threefry, wire
-from fedpm_jax.algorithms.base import Algorithm
-from fedpm_jax.compressors.base import Compressor
+from fedpm_jax import bits, codecs, keys, local, threefry
+from fedpm_jax.exchange import Exchange, Known, Method
 
 P = jax.sharding.PartitionSpec
 
@@ -39,20 +38,13 @@ class State(NamedTuple):
     server: the algorithm's server state.
     clients: the M clients' states, stacked `[M, ...]`; empty where the
       algorithm keeps none.
+    known: an `exchange.Known`, which theta clients have; empty where the
+      downlink's codec does not ask.
   """
 
   server: Any
   clients: Any
-
-
-class Method(NamedTuple):
-  """A method: algorithm x compressor x codecs, and the network it trains."""
-
-  network: masks.Network
-  algorithm: Algorithm
-  compressor: Compressor
-  uplink: str  # a key of `codecs.CODECS`
-  downlink: str
+  known: Any
 
 
 class Cohort(NamedTuple):
@@ -62,11 +54,13 @@ class Cohort(NamedTuple):
     ids: int32 `[K]`.
     indices: int32 `[K, S, B]` into the training set.
     mask: bool `[K, S, B]`, False on padding.
+    scale: of the learning rate in this round, see `local.ClientBatches`.
   """
 
   ids: np.ndarray
   indices: np.ndarray
   mask: np.ndarray
+  scale: float = 1.0
 
 
 def make_mesh(clients_per_round: int, *, max_devices: int = 0) -> Any:
@@ -91,12 +85,14 @@ class Members(NamedTuple):
   Attributes:
     indices: int32 `[K, S, B]`.
     mask: bool `[K, S, B]`.
+    scale: float32 `[K]`, of the learning rate.
     step_keys: uint32 `[K, S, 4]`, words of a key for each local step.
     uplink_keys: uint32 `[K, 4]`, of the key that the compressor gets.
   """
 
   indices: np.ndarray
   mask: np.ndarray
+  scale: np.ndarray
   step_keys: np.ndarray
   uplink_keys: np.ndarray
 
@@ -124,7 +120,9 @@ def make_clients_step(
     payload, images, labels = shared
     update, client_state, info = method.algorithm.client_update(
       payload,
-      local.ClientBatches(images, labels, member.indices, member.mask),
+      local.ClientBatches(
+        images, labels, member.indices, member.mask, member.scale
+      ),
       client_state,
       keys.wrap(member.step_keys),
     )
@@ -158,16 +156,16 @@ def make_server_step(method: Method) -> Callable[..., tuple[Any, Any]]:
   """The jitted aggregation of what arrived; the old state is donated.
 
   Returns:
-    (server_state, payload `[d]`, symbols as `clients_step` gave them,
-    round_idx) -> (server_state, info).
+    (server_state, payload `[d]`, symbols as `clients_step` gave them, the
+    clients' uplink_keys, round_idx) -> (server_state, info).
   """
   size = method.network.layout.num_parameters
 
-  def server_step(server_state, payload, symbols, round_idx):
+  def server_step(server_state, payload, symbols, uplink_keys, round_idx):
     if codecs.CODECS[method.uplink].symbols == 'mask':
       symbols = jnp.unpackbits(symbols, axis=-1, count=size).astype(jnp.bool_)
-    updates = jax.vmap(method.compressor.decompress, (0, None))(
-      symbols, payload
+    updates = jax.vmap(method.compressor.decompress, (0, 0, None))(
+      keys.wrap(uplink_keys), symbols, payload
     )
     return method.algorithm.server_update(server_state, updates, round_idx)
 
@@ -199,7 +197,6 @@ class Engine:
       mesh: see `make_mesh`.
       chunk: see `make_clients_step`.
     """
-    layout = method.network.layout
     self.method = method
     self.mesh = mesh
     self._seed = seed
@@ -209,17 +206,27 @@ class Engine:
     self.data = jax.device_put((images, labels), self._replicated)
     self.clients_step = make_clients_step(method, mesh=mesh, chunk=chunk)
     self.server_step = make_server_step(method)
-    self._layout_hash = wire.layout_hash(layout.names, layout.shapes)
+    self.exchange = Exchange(method, seed=seed, server_step=self.server_step)
 
   def init(self) -> State:
     """The state before the first round, a function of the seed."""
     key = keys.derive(self._seed, keys.Purpose.SCORES)
     server, client = jax.jit(self.method.algorithm.init)(key)
     stack = lambda leaf: jnp.repeat(leaf[None], self._num_clients, axis=0)
-    return State(server, jax.tree.map(stack, client))
+    known = ()
+    if self.method.downlink == 'theta_news':
+      # A copy: the server's own is donated.
+      q = jnp.copy(self.method.algorithm.broadcast(server))
+      known = Known(q, jnp.ones(self._num_clients, jnp.bool_))
+    return State(server, jax.tree.map(stack, client), known)
 
   def run(
-    self, state: State, cohort: Cohort, round_idx: int
+    self,
+    state: State,
+    cohort: Cohort,
+    round_idx: int,
+    *,
+    archive: Callable[[bits.Archived], None] | None = None,
   ) -> tuple[State, dict[str, float]]:
     """One round.
 
@@ -227,6 +234,7 @@ class Engine:
       state: is consumed: its buffers are donated.
       cohort: who takes part, on which examples.
       round_idx: 0-based.
+      archive: is given what crossed the wire, if it was masks.
 
     Returns:
       The next state and the round's metrics, named as in `metrics.UNITS`.
@@ -236,17 +244,25 @@ class Engine:
       WireError: a message did not survive its coding, which is a bug.
     """
     start = time.perf_counter()
-    layout = self.method.network.layout
-    count = len(cohort.ids)
-    q, downlink_bytes = self._broadcast(state.server, layout, round_idx)
+    count, size = len(cohort.ids), self.method.network.layout.num_parameters
+    known = jax.device_get(state.known)
+    q, downlink_bytes = self.exchange.downlink(
+      np.asarray(self.method.algorithm.broadcast(state.server)),
+      known,
+      state.server,
+      cohort.ids,
+      round_idx,
+    )
+    broadcast_done = time.perf_counter()
     payload = jax.device_put(q, self._replicated)
     padded = _padded(cohort, self.mesh.size)
+    members = self.members(padded, round_idx)
     clients = jax.tree.map(lambda leaf: leaf[padded.ids], state.clients)
     symbols, clients, sums = self.clients_step(
       payload,
       *jax.device_put((clients,), self._by_client),
       *self.data,
-      jax.device_put(self.members(padded, round_idx), self._by_client),
+      jax.device_put(members, self._by_client),
     )
     symbols, sums = jax.device_get((symbols, sums))
     clients_done = time.perf_counter()
@@ -257,33 +273,39 @@ class Engine:
         ' finite. Lower config.optimizer.learning_rate, or see'
         ' config.weights.gain.'
       )
-    decoded, sizes, estimates, density = self._uplink(
-      symbols[:count], q, layout, cohort.ids, round_idx
-    )
+    received = self.exchange.uplink(symbols[:count], q, cohort.ids, round_idx)
     wire_done = time.perf_counter()
+    if archive and received.densities and known:
+      archive(bits.Archived(round_idx, cohort.ids, q, received.symbols, *known))
     server, info = self.server_step(
-      state.server, jnp.asarray(q), decoded, np.int32(round_idx)
+      state.server,
+      jnp.asarray(q),
+      received.symbols,
+      members.uplink_keys[:count],
+      np.int32(round_idx),
     )
     keep = lambda old, new: old.at[cohort.ids].set(new[:count])
-    state = State(server, jax.tree.map(keep, state.clients, clients))
+    if known:
+      known = Known(q, np.isin(np.arange(self._num_clients), cohort.ids))
+    state = State(server, jax.tree.map(keep, state.clients, clients), known)
     info = jax.device_get(info)
     examples = int(sums.examples[:count].sum())
-    size = layout.num_parameters
     row = {
       'round_idx': round_idx,
       'train/loss': float(sums.loss[:count].sum()) / examples,
       'train/accuracy': int(sums.correct[:count].sum()) / examples,
-      'uplink/bytes': sum(sizes),
-      'uplink/bpp_wire': 8 * sum(sizes) / (count * size),
-      'uplink/bpp_entropy': float(np.mean(estimates)),
-      'downlink/bytes': downlink_bytes * count,
-      'downlink/bpp_wire': 8 * downlink_bytes / size,
-      'mask/density': density,
+      'uplink/bytes': sum(received.num_bytes),
+      'uplink/bpp_wire': 8 * sum(received.num_bytes) / (count * size),
+      'downlink/bytes': sum(downlink_bytes),
+      'downlink/bpp_wire': 8 * sum(downlink_bytes) / (count * size),
     }
+    if received.densities:
+      row['uplink/bpp_entropy'] = float(np.mean(received.estimates))
+      row['mask/density'] = float(np.mean(received.densities))
     row |= {f'server/{name}': float(x) for name, x in info._asdict().items()}
     row['time/round_s'] = time.perf_counter() - start
-    row['time/clients_s'] = clients_done - start
-    row['time/wire_s'] = wire_done - clients_done
+    row['time/clients_s'] = clients_done - broadcast_done
+    row['time/wire_s'] = (broadcast_done - start) + (wire_done - clients_done)
     return state, row
 
   def members(self, cohort: Cohort, round_idx: int) -> Members:
@@ -294,77 +316,10 @@ class Engine:
     return Members(
       cohort.indices,
       cohort.mask,
+      np.full(len(cohort.ids), cohort.scale, np.float32),
       step_keys=threefry.fold_in(local_keys[:, None], steps),
       uplink_keys=key(purpose=keys.Purpose.UPLINK, client=cohort.ids),
     )
-
-  def _broadcast(self, server_state, layout, round_idx):
-    """What the clients decode, and the bytes of the one message to them all."""
-    payload = np.asarray(self.method.algorithm.broadcast(server_state))
-    side = codecs.SideInformation(sizes=layout.sizes)
-    address = {
-      'codec': self.method.downlink,
-      'kind': wire.Kind.DOWNLINK,
-      'round_idx': round_idx,
-      'client': wire.EVERYONE,
-      'layout_hash': self._layout_hash,
-    }
-    message = wire.encode(payload, side, **address)
-    return wire.decode(message, side, **address), len(message)
-
-  def _uplink(self, symbols, q, layout, ids, round_idx):
-    """Every client's message: encoded, metered, decoded.
-
-    Returns:
-      What was decoded, in the form that it had on the device; the K message
-      lengths in bytes; the K estimates of the paper in bits per parameter; and
-      the share of ones that was sent.
-    """
-    side = codecs.SideInformation(q=q, sizes=layout.sizes)
-    size = layout.num_parameters
-    is_mask = codecs.CODECS[self.method.uplink].symbols == 'mask'
-
-    def one(client, sent):
-      if is_mask:
-        sent = np.unpackbits(sent, count=size).view(np.bool_)
-      address = {
-        'codec': self.method.uplink,
-        'kind': wire.Kind.UPLINK,
-        'round_idx': round_idx,
-        'client': int(client),
-        'layout_hash': self._layout_hash,
-      }
-      message = wire.encode(sent, side, **address)
-      received = wire.decode(message, side, **address)
-      density = float(np.mean(received)) if is_mask else float('nan')
-      estimate = estimated_bpp(density, size) if is_mask else float('nan')
-      packed = np.packbits(received) if is_mask else received
-      return packed, len(message), estimate, density
-
-    # One after another: the range coder holds Python's lock, so that threads
-    # would not help.
-    results = [one(*pair) for pair in zip(ids, symbols, strict=True)]
-    decoded, sizes, estimates, densities = zip(*results, strict=True)
-    return np.stack(decoded), sizes, estimates, float(np.mean(densities))
-
-
-def estimated_bpp(density: float, size: int) -> float:
-  """The paper's estimate of a mask's cost: H2(density) + log2(d) / d.
-
-  One frequency for the whole mask, no coder, no header; `uplink/bpp_wire` is
-  what was really sent.  Computed on the true bits: the official code's clipping
-  of the mask to {0.01, 0.99} biases it.
-
-  Args:
-    density: share of ones, in [0, 1].
-    size: d.
-
-  Returns:
-    Bits per parameter.
-  """
-  p = np.array([density, 1 - density])
-  p = p[p > 0]
-  return float(-(p * np.log2(p)).sum() + np.log2(size) / size)
 
 
 def _padded(cohort: Cohort, multiple: int) -> Cohort:
@@ -374,4 +329,4 @@ def _padded(cohort: Cohort, multiple: int) -> Cohort:
   """
   missing = -len(cohort.ids) % multiple
   pad = lambda x: np.pad(x, [(0, missing), *[(0, 0)] * (x.ndim - 1)])
-  return Cohort(*map(pad, cohort))
+  return Cohort(*map(pad, cohort[:3]), cohort.scale)

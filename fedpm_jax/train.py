@@ -5,6 +5,7 @@ same command continues where the first one was, even after `kill -9`.
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import signal
@@ -20,7 +21,7 @@ import tqdm
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fedpm_jax import artifact, checkpoint, metrics, report
+from fedpm_jax import artifact, bits, checkpoint, metrics, report
 from fedpm_jax import experiment as experiments
 from fedpm_jax.data import partition, sources
 
@@ -80,8 +81,14 @@ def train(
     _Progress(next_round, config.rounds) as progress,
   ):
     for round_idx in range(next_round, config.rounds):
+      keep = config.wire.keep_every and checkpoint.is_due(
+        round_idx, every=config.wire.keep_every, last=last
+      )
       state, row = experiment.engine.run(
-        state, experiments.cohort(experiment, round_idx), round_idx
+        state,
+        experiments.cohort(experiment, round_idx),
+        round_idx,
+        archive=functools.partial(bits.archive, workdir) if keep else None,
       )
       if checkpoint.is_due(round_idx, every=config.evaluation.every, last=last):
         warm_up.join()

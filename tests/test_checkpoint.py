@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from fedpm_jax import checkpoint, rounds
+from fedpm_jax import checkpoint, exchange, rounds
 
 CONFIG = {'seed': 0, 'data': {'name': 'digits'}}
 
@@ -14,7 +14,8 @@ CONFIG = {'seed': 0, 'data': {'name': 'digits'}}
 def _state(value):
   scores = jnp.full(5, value, jnp.float32)
   server = {'q': jnp.full(5, 7, jnp.uint16), 'scores': scores}
-  return rounds.State(server, optax.adam(0.1).init(scores))
+  known = exchange.Known(server['q'], jnp.ones(3, jnp.bool_))
+  return rounds.State(server, optax.adam(0.1).init(scores), known)
 
 
 def _open(tmp_path, keep=2):

@@ -65,7 +65,12 @@ def test_round_of_a_config(name, monkeypatch):
   assert symbols.shape == (k, -(-d // 8))
   assert sums.loss.shape == (k,)
   server, _ = jax.eval_shape(
-    engine.server_step, state.server, state.server.q, symbols, np.int32(0)
+    engine.server_step,
+    state.server,
+    state.server.q,
+    symbols,
+    np.zeros((k, 4), np.uint32),
+    np.int32(0),
   )
   assert jax.tree.map(lambda x: (x.shape, x.dtype), server) == jax.tree.map(
     lambda x: (x.shape, x.dtype), state.server
@@ -99,6 +104,15 @@ def test_header_names_the_command(name):
     ('wire.uplink', 'x', "uplink must be one of .*got 'x'"),
     ('wire.uplink', 'theta_raw', 'carries theta'),
     ('wire.downlink', 'bitpack', 'carries mask'),
+    ('wire.options', '{"cell": 3}', 'do not suit bernoulli'),
+    ('wire.options', '[', 'do not suit bernoulli'),
+    (
+      'wire.compressor',
+      'relative_entropy',
+      r"index symbols, one of \['index'\]",
+    ),
+    ('wire.private_randomness', True, "'dither' derives.*'prior'"),
+    ('wire.keep_every', -1, 'keep_every must be at least 0, got -1'),
     ('wire.compressor', 'x', "compressor must be one of .*got 'x'"),
     ('execution.lowering', 'x', "lowering.*'x'"),
   ],

@@ -21,6 +21,8 @@ FLOORS = {
   'network': 2,
   'algorithms': 3,
   'rounds': 4,
+  'exchange': 4,
+  'bits': 4,
   'wire': 4,
   'evaluate': 4,
   'metrics': 4,
@@ -33,9 +35,12 @@ FLOORS = {
 }
 SAME_FLOOR = {
   'keys': {'threefry'},
-  'rounds': {'wire'},
+  'rounds': {'exchange', 'bits'},
+  'bits': {'exchange', 'wire', 'metrics'},
+  'exchange': {'wire'},
   'artifact': {'wire', 'metrics'},
   'experiment': {'config'},
+  'report': {'experiment', 'config'},
   'train': {'report', 'experiment'},
 }
 FORBIDDEN = {

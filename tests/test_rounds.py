@@ -6,7 +6,7 @@ import pytest
 import toy
 from oracle import plain_fedpm
 
-from fedpm_jax import keys, local, masks, rounds
+from fedpm_jax import exchange, keys, local, masks, rounds, wire
 
 
 def _batches(cohort, images, labels):
@@ -20,7 +20,7 @@ def _batches(cohort, images, labels):
         for i, m in zip(indices, mask, strict=True)
       ],
     )
-    for k, indices, mask in zip(*cohort, strict=True)
+    for k, indices, mask in zip(*cohort[:3], strict=True)
   ]
 
 
@@ -116,18 +116,64 @@ def test_idle_clients_that_fill_up_the_mesh_change_nothing():
       assert value == rows[1][1][name], name
 
 
-def test_uplink_codecs_carry_the_same_masks(rng, monkeypatch):
-  cohort = toy.cohort(rng, [0, 1, 2, 3])
+def test_codecs_carry_the_same_masks_and_thetas(rng, monkeypatch):
+  """Accuracy cannot depend on a codec: theta is equal to the last bit."""
   engine = toy.engine()
+  cohorts = [toy.cohort(rng, [0, 1, 2, 3]) for _ in range(3)]
   thetas, sizes = [], {}
-  for uplink in ('bitpack', 'frequency', 'per_tensor', 'prior'):
-    method = engine.method._replace(uplink=uplink)
+  for uplink, downlink in (
+    ('bitpack', 'theta_raw'),
+    ('frequency', 'theta_levels'),
+    ('per_tensor', 'theta_levels'),
+    ('prior', 'theta_news'),
+    ('dither', 'theta_news'),
+  ):
+    method = engine.method._replace(uplink=uplink, downlink=downlink)
     monkeypatch.setattr(engine, 'method', method)
-    state, row = engine.run(engine.init(), cohort, 0)
+    server_step = engine.server_step
+    monkeypatch.setattr(
+      engine,
+      'exchange',
+      exchange.Exchange(method, seed=0, server_step=server_step),
+    )
+    state = engine.init()
+    for t, cohort in enumerate(cohorts):
+      state, row = engine.run(state, cohort, t)
     thetas.append(np.asarray(state.server.q))
-    sizes[uplink] = row['uplink/bytes']
+    sizes[uplink] = (row['uplink/bytes'], row['downlink/bytes'])
   assert all((theta == thetas[0]).all() for theta in thetas)
-  assert sizes['prior'] < sizes['frequency'] < 1.2 * sizes['bitpack']
+  assert sizes['dither'][0] < sizes['prior'][0] < sizes['frequency'][0]
+  downlink = [sizes[name][1] for name in ('dither', 'prior', 'frequency')]
+  assert sorted(downlink) == downlink
+
+
+def test_who_missed_a_round_gets_the_whole_theta(rng):
+  engine = toy.engine(clients_per_round=2)
+  state, sent = engine.init(), []
+  cohorts = [0, 1], [0, 1], [1, 2], [0, 3], [0, 3]
+  for t, ids in enumerate(cohorts):
+    assert np.flatnonzero(state.known.members).tolist() == (
+      [0, 1, 2, 3] if t == 0 else cohorts[t - 1]
+    )
+    state, row = engine.run(state, toy.cohort(rng, ids), t)
+    sent.append(row['downlink/bytes'] / 2)
+  # The first round's theta follows from the seed: a header and one byte.
+  assert sent[0] == wire.OVERHEAD_BYTES + 1
+  both, half, none = sent[1], sent[2], sent[3]
+  assert both < half < none
+  assert sent[4] < none
+
+
+def test_a_prior_that_is_kept_cannot_be_foreseen_but_is_exact(rng):
+  engine = toy.engine(prior_reset_every=2)
+  assert [engine.method.algorithm.forgets(t) for t in range(3)] == [
+    True,
+    False,
+    True,
+  ]
+  state = engine.init()
+  for t in range(4):  # the wire raises where a theta does not arrive
+    state, _ = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
 
 
 def test_no_recompilation_after_the_first_round(rng):
@@ -217,7 +263,7 @@ def test_mesh_uses_no_device_that_would_idle(
 def test_estimate_is_the_papers_formula(density):
   entropy = sum(-p * np.log2(p) for p in (density, 1 - density) if p)
   expected = entropy + np.log2(1000) / 1000
-  assert rounds.estimated_bpp(density, 1000) == pytest.approx(expected)
+  assert exchange.estimated_bpp(density, 1000) == pytest.approx(expected)
 
 
 def test_local_training_skips_empty_steps(rng):
@@ -231,7 +277,7 @@ def test_local_training_skips_empty_steps(rng):
   results = []
   for members in (cohort, shorter):
     batches = local.ClientBatches(
-      *engine.data, members.indices[0], members.mask[0]
+      *engine.data, members.indices[0], members.mask[0], np.float32(1)
     )
     step_keys = keys.wrap(engine.members(members, 0).step_keys[0])
     results.append(update(engine.init().server.q, batches, (), step_keys))

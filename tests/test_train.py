@@ -77,6 +77,7 @@ def test_a_run_leaves_its_files(whole):
     'model.fedpm',
     'curves.png',
     'partition.png',
+    'symbols',
     'checkpoints',
   }
   rows = metrics.read_rows(workdir / 'metrics.jsonl')

@@ -10,12 +10,24 @@ import pytest
 from hypothesis import strategies as st
 
 from fedpm_jax import codecs, wire
-from fedpm_jax.codecs import rangecoder
+from fedpm_jax.codecs import dither, rangecoder
 
 D = 20
 SIZES = (12, 0, 8)
 HASH = wire.layout_hash(['a', 'b', 'c'], [(3, 4), (0,), (8,)])
 ROWS = pytest.mark.parametrize('codec', list(codecs.CODECS))
+
+
+def side_of(q, sizes):
+  """Everything that any codec may ask for."""
+  dithers = np.random.default_rng(2).integers(0, 65536, q.size).astype('u2')
+  context = np.zeros(q.size, np.uint8)
+  return codecs.SideInformation(
+    q,
+    sizes,
+    dither.guess(q, dithers),
+    codecs.base.Expected(q // 2 + 1, context),
+  )
 
 
 def case(codec, d=D, sizes=SIZES):
@@ -25,9 +37,10 @@ def case(codec, d=D, sizes=SIZES):
   symbols = {
     'mask': rng.integers(0, 65536, d) < q,
     'theta': q,
+    'index': q % np.uint16(128),
     'float32': rng.standard_normal(d).astype(np.float32),
   }[codecs.CODECS[codec].symbols]
-  return symbols, codecs.SideInformation(q, sizes)
+  return symbols, side_of(q, sizes)
 
 
 def fields(codec='prior', **changes):
@@ -103,9 +116,10 @@ def test_no_codec_exceeds_the_payload_limit(codec):
     symbols = {
       'mask': np.ones(d, np.bool_),
       'theta': np.arange(d, dtype=np.uint16) + np.uint16(1),
+      'index': np.full(d, 65535, np.uint16),
       'float32': np.ones(d, np.float32),
     }[codecs.CODECS[codec].symbols]
-    side = codecs.SideInformation(q, sizes)
+    side = side_of(q, sizes)
     payload = codecs.CODECS[codec].encode(symbols, side)
     assert len(payload) <= wire.max_payload_bytes(side)
 

@@ -51,7 +51,7 @@ def data(rng, examples=60):
 ADAM = {'learning_rate': 0.1, 'eps': 1e-4}
 
 
-def method(net, *, uplink='prior', **options):
+def method(net, *, uplink='dither', downlink='theta_news', **options):
   make = algorithms.ALGORITHMS['fedpm']
   algorithm = make(net, optax.adam(**ADAM), **options)
   return rounds.Method(
@@ -59,7 +59,7 @@ def method(net, *, uplink='prior', **options):
     algorithm,
     compressors.COMPRESSORS['bernoulli'](),
     uplink,
-    'theta_levels',
+    downlink,
   )
 
 

@@ -23,6 +23,8 @@ class Algorithm(NamedTuple):
       symbols.
     server_update: (server_state, updates `[K, d]`, round_idx)
       -> (server_state, info), updates as decompressed from what arrived.
+    forgets: (round_idx) -> bool: whether the state after this round follows
+      from payload and updates alone, so that a client can foresee it.
     eval_params: (server_state, key) -> {kind: flat params `[d]`}, the networks
       that the server's belief stands for: `sampled`, `mean`, `threshold`.
   """
@@ -31,4 +33,5 @@ class Algorithm(NamedTuple):
   broadcast: Callable[..., Any]
   client_update: Callable[..., tuple[Any, Any, Any]]
   server_update: Callable[..., tuple[Any, Any]]
+  forgets: Callable[[int], bool]
   eval_params: Callable[..., dict[str, Any]]

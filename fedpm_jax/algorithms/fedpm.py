@@ -101,7 +101,7 @@ def fedpm(
   persistent_optimizer: bool = False,
   participation: float = 1.0,
 ) -> base.Algorithm:
-  """FedPM as the five functions of an `Algorithm`.
+  """FedPM as the functions of an `Algorithm`.
 
   Args:
     network: the model and its frozen weights.
@@ -180,6 +180,9 @@ def fedpm(
     state = ServerState(alpha, beta, masks.quantise(theta))
     return state, ServerInfo(jnp.mean(theta))
 
+  def forgets(round_idx):
+    return bool(reset_prior(round_idx))
+
   def eval_params(state, key):
     weights = network.weights()
     return {
@@ -189,5 +192,5 @@ def fedpm(
     }
 
   return base.Algorithm(
-    init, broadcast, client_update, server_update, eval_params
+    init, broadcast, client_update, server_update, forgets, eval_params
   )

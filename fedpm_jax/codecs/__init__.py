@@ -3,10 +3,19 @@
 A new code is a file and a row here.
 """
 
-from fedpm_jax.codecs import arithmetic, bitpack, raw, theta
+from fedpm_jax.codecs import (
+  arithmetic,
+  base,
+  bitpack,
+  dither,
+  index,
+  raw,
+  theta,
+  theta_news,
+)
 from fedpm_jax.codecs.base import Codec, SideInformation, WireError
 
-__all__ = ['CODECS', 'Codec', 'SideInformation', 'WireError']
+__all__ = ['CODECS', 'Codec', 'SideInformation', 'WireError', 'base']
 
 CODECS: dict[str, Codec] = {
   'raw': raw.RAW,
@@ -14,6 +23,9 @@ CODECS: dict[str, Codec] = {
   'frequency': arithmetic.FREQUENCY,
   'per_tensor': arithmetic.PER_TENSOR,
   'prior': arithmetic.PRIOR,
+  'dither': dither.DITHER,
   'theta_raw': raw.THETA_RAW,
   'theta_levels': theta.THETA_LEVELS,
+  'theta_news': theta_news.THETA_NEWS,
+  'index': index.INDEX,
 }

@@ -133,5 +133,5 @@ PRIOR = base.checked(
   symbols='mask',
   encode=_encode_prior,
   decode=_decode_prior,
-  needs_q=True,
+  needs=('q',),
 )

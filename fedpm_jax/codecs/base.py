@@ -26,12 +26,37 @@ THETA_SCALE = 65536
 DTYPES = {
   'mask': np.dtype(np.bool_),
   'theta': np.dtype(np.uint16),
+  'index': np.dtype(np.uint16),
   'float32': np.dtype(np.float32),
 }
 
 
 class WireError(ValueError):
   """Received bytes are not what an honest sender of this format writes."""
+
+
+class Guess(NamedTuple):
+  """A mask as far as it follows from shared dithers; see `codecs.dither`.
+
+  Attributes:
+    mask: bool `[d]`, the most probable one.
+    distance: uint16 `[d]`, how far theta is from the dither, in logits / 256.
+  """
+
+  mask: np.ndarray
+  distance: np.ndarray
+
+
+class Expected(NamedTuple):
+  """A theta as far as a client can foresee it; see `codecs.theta_news`.
+
+  Attributes:
+    q: uint16 `[d]` in [1, 65535], the most probable theta * 65536.
+    context: uint8 `[d]`, positions that behave alike have the same number.
+  """
+
+  q: np.ndarray
+  context: np.ndarray
 
 
 class SideInformation(NamedTuple):
@@ -41,10 +66,14 @@ class SideInformation(NamedTuple):
     q: the theta that both ends know, uint16 `[d]` in [1, 65535] with
       theta = q / 65536; None where there is none.
     sizes: sizes of the L tensors, in the order of the symbols; their sum is d.
+    guess: of the mask, where its dithers are shared.
+    expected: of the theta that is sent, where the receiver has an older one.
   """
 
   q: np.ndarray | None = None
   sizes: tuple[int, ...] = ()
+  guess: Guess | None = None
+  expected: Expected | None = None
 
 
 class Codec(NamedTuple):
@@ -74,7 +103,7 @@ def checked(
   symbols: str,
   encode: Callable[[np.ndarray, SideInformation], bytes],
   decode: Callable[[bytes, int, SideInformation], np.ndarray],
-  needs_q: bool = False,
+  needs: tuple[str, ...] = (),
 ) -> Codec:
   """A codec whose arguments and results are checked around the bare functions.
 
@@ -85,7 +114,7 @@ def checked(
     encode: as `Codec.encode`; sees only valid symbols and side information.
     decode: as `Codec.decode`; must raise WireError itself where the payload is
       not well-formed, but may leave the range of its symbols to this wrapper.
-    needs_q: the code uses `side.q`.
+    needs: fields of the side information that the code uses.
 
   Returns:
     The codec.  The empty vector (d = 0) is always the empty payload; the bare
@@ -99,7 +128,7 @@ def checked(
         f' {getattr(values, "dtype", type(values).__name__)}'
         f' {getattr(values, "shape", "")}.'
       )
-    _check_side(name, values.size, side, needs_q)
+    _check_side(name, values.size, side, needs)
     problem = _out_of_range(values, symbols)
     if problem:
       raise ValueError(f'{name}: {problem}.')
@@ -108,7 +137,7 @@ def checked(
   def checked_decode(
     payload: bytes, count: int, side: SideInformation
   ) -> np.ndarray:
-    _check_side(name, count, side, needs_q)
+    _check_side(name, count, side, needs)
     if not count:
       if payload:
         raise WireError(f'{name}: payload: got {len(payload)} B, expected 0.')
@@ -146,21 +175,33 @@ def split(values: np.ndarray, sizes: tuple[int, ...]) -> list[np.ndarray]:
 
 
 def _check_side(
-  name: str, count: int, side: SideInformation, needs_q: bool
+  name: str, count: int, side: SideInformation, needs: tuple[str, ...]
 ) -> None:
-  """ValueError unless `side` describes `count` symbols."""
+  """ValueError unless `side` describes `count` symbols and has what it needs."""
   if any(size < 0 for size in side.sizes) or sum(side.sizes) != count:
     raise ValueError(
       f'{name}: side.sizes must be >= 0 and sum to the number of symbols:'
       f' got {sum(side.sizes)}, expected {count}.'
     )
-  if not needs_q:
-    return
-  if side.q is None or side.q.dtype != np.uint16 or side.q.shape != (count,):
-    got = None if side.q is None else (str(side.q.dtype), side.q.shape)
-    raise ValueError(f'{name}: side.q must be uint16 ({count},), got {got}.')
-  if count and not side.q.all():
-    raise ValueError(f'{name}: side.q must lie in [1, 65535], got 0.')
+  for need in needs:
+    value = getattr(side, need)
+    fields = _FIELDS[need]
+    arrays = {'': value} if need == 'q' else getattr(value, '_asdict', dict)()
+    for field, dtype in fields.items():
+      array = arrays.get(field)
+      label = f'{name}: side.{need}{"." if field else ""}{field}'
+      if array is None or array.dtype != dtype or array.shape != (count,):
+        got = None if array is None else (str(array.dtype), array.shape)
+        raise ValueError(f'{label} must be {dtype} ({count},), got {got}.')
+      if dtype == np.uint16 and field in ('', 'q') and not array.all():
+        raise ValueError(f'{label} must lie in [1, 65535], got 0.')
+
+
+_FIELDS = {
+  'q': {'': np.dtype(np.uint16)},
+  'guess': {'mask': np.dtype(np.bool_), 'distance': np.dtype(np.uint16)},
+  'expected': {'q': np.dtype(np.uint16), 'context': np.dtype(np.uint8)},
+}
 
 
 def _out_of_range(values: np.ndarray, symbols: str) -> str:

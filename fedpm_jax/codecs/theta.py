@@ -56,6 +56,12 @@ class _Plan(NamedTuple):
     )
 
 
+def plain_bits(levels: np.ndarray, counts: np.ndarray) -> float:
+  """About what `theta_levels` needs at most for n levels and their counts."""
+  size = int(counts.sum())
+  return min(_Plan(0, (size,), levels, counts[None]).bits(), 16 * size + 64)
+
+
 def _plans(theta: np.ndarray, sizes: tuple[int, ...]) -> list[_Plan]:
   plans = []
   for low_bytes in range(3):

@@ -16,8 +16,13 @@ class Compressor(NamedTuple):
   Attributes:
     compress: (key, update `[d]`, payload `[d]`) -> symbols; the payload is what
       the client was sent this round.
-    decompress: (symbols, payload `[d]`) -> update, as the server sees it.
+    decompress: (key, symbols, payload `[d]`) -> update, as the server sees it;
+      the key is that of `compress`, known to both ends.
+    num_symbols: d -> how many symbols there are.
+    symbols: their sort, a key of `codecs.base.DTYPES`.
   """
 
   compress: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-  decompress: Callable[[jax.Array, jax.Array], jax.Array]
+  decompress: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+  num_symbols: Callable[[int], int]
+  symbols: str

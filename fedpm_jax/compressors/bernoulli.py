@@ -19,8 +19,8 @@ def bernoulli() -> base.Compressor:
     del payload
     return masks.sample(key, update)
 
-  def decompress(symbols, payload):
-    del payload
+  def decompress(key, symbols, payload):
+    del key, payload
     return symbols
 
-  return base.Compressor(compress, decompress)
+  return base.Compressor(compress, decompress, lambda size: size, 'mask')

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fedpm_jax import codecs
-from fedpm_jax.codecs import base
+from fedpm_jax.codecs import base, dither
 
 # A range coder ends on whole words: at most two more than the entropy.
 WORDS = 2 * 32
@@ -136,9 +136,15 @@ def golden_input(name, d, sizes):
   symbols = {
     'mask': values[d:] < q,
     'theta': q,
+    'index': (values[:d] % 128).astype(np.uint16),
     'float32': ((values[d:] - 32768) / 4096).astype(np.float32),
   }[codecs.CODECS[name].symbols]
-  return symbols, base.SideInformation(q, sizes)
+  dithers = values[::-1][:d].astype(np.uint16)
+  context = (values[:d] % 5).astype(np.uint8)
+  expected = base.Expected(np.maximum(q >> 1, 1), context)
+  return symbols, base.SideInformation(
+    q, sizes, dither.guess(q, dithers), expected
+  )
 
 
 GOLDEN = {
@@ -166,6 +172,10 @@ GOLDEN = {
     'd38c5937',
     '286ad31c918f0d2b',
   ),
+  'dither': (
+    '3d1788aa240100010026ac266b',
+    '420840275cebf51e',
+  ),
   'theta_raw': (
     (
       'd52132b1df00f5087bb4de00cb231fcef7547d0a4a00db0065f2cd1297b820cf'
@@ -179,6 +189,17 @@ GOLDEN = {
       '97b820cff9e1ec101bce73dc'
     ),
     '425b389782634fd5',
+  ),
+  'theta_news': (
+    (
+      '0102010014d52132b1df00f5087bb4de00cb231fcef7547d0a4a00db0065f2cd'
+      '1297b820cff9e1ec101bce73dc'
+    ),
+    'd10bf38d1b090f13',
+  ),
+  'index': (
+    '071400000023f3ae5e7a1d36f94924f37871450b49a100',
+    'ba92a94e5c3f07b9',
   ),
 }
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from fedpm_jax import codecs
-from fedpm_jax.codecs import base, rangecoder, varint
+from fedpm_jax.codecs import base, dither, rangecoder, varint
 
 LENGTHS = (0, 1, 7, 8, 9, 1000)
 ROWS = pytest.mark.parametrize(
@@ -38,6 +38,15 @@ def thetas(d):
   }
 
 
+def side_of(q, sizes):
+  """Everything that any codec may ask for, the guess and the context random."""
+  d = len(q)
+  rng = np.random.default_rng(d)
+  guess = dither.guess(q, rng.integers(0, 65536, d).astype(np.uint16))
+  context = rng.integers(0, 7, d).astype(np.uint8)
+  return base.SideInformation(q, sizes, guess, base.Expected(q, context))
+
+
 def symbols_of(codec, d, q):
   """Adversarial symbols of the codec's sort, given the theta of both ends."""
   rng = np.random.default_rng(d)
@@ -51,6 +60,7 @@ def symbols_of(codec, d, q):
       'improbable': q < 32768,
     },
     'theta': lambda: thetas(d),
+    'index': lambda: thetas(d) | {'zeros': np.zeros(d, np.uint16)},
     'float32': lambda: {
       'zeros': np.zeros(d, np.float32),
       'normal': rng.standard_normal(d).astype(np.float32),
@@ -63,7 +73,7 @@ def symbols_of(codec, d, q):
 
 def case(codec, d, *, q='any', symbols=None):
   """One (symbols, side) for tests that need no more than one."""
-  side = base.SideInformation(thetas(d)[q], sizes_of(d))
+  side = side_of(thetas(d)[q], sizes_of(d))
   options = symbols_of(codec, d, side.q)
   return options[symbols or list(options)[-2]], side
 
@@ -98,7 +108,7 @@ def test_table_is_consistent():
 @pytest.mark.parametrize('d', LENGTHS)
 def test_round_trip_on_adversarial_inputs(codec, d):
   for q in thetas(d).values():
-    side = base.SideInformation(q, sizes_of(d))
+    side = side_of(q, sizes_of(d))
     for symbols in symbols_of(codec, d, q).values():
       payload = codec.encode(symbols, side)
       assert type(payload) is bytes
@@ -115,6 +125,7 @@ def test_round_trip_on_random_inputs(codec, data):
   values = {
     'mask': st.lists(st.booleans(), min_size=d, max_size=d),
     'theta': uint16,
+    'index': st.lists(st.integers(0, 300), min_size=d, max_size=d),
     'float32': st.lists(
       st.floats(width=32, allow_nan=False, allow_infinity=False),
       min_size=d,
@@ -122,7 +133,7 @@ def test_round_trip_on_random_inputs(codec, data):
     ),
   }[codec.symbols]
   symbols = np.array(data.draw(values), base.DTYPES[codec.symbols])
-  side = base.SideInformation(np.array(data.draw(uint16), np.uint16), sizes)
+  side = side_of(np.array(data.draw(uint16), np.uint16), sizes)
   payload = codec.encode(symbols, side)
   assert_same(codec.decode(payload, d, side), symbols)
 
@@ -149,7 +160,7 @@ def test_every_truncation_is_harmless(codec):
   payload = codec.encode(symbols, side)
   for length in range(len(payload)):
     got = decode_or_wire_error(codec, payload[:length], 40, side)
-    if codec.name in ('raw', 'bitpack', 'theta_raw'):
+    if codec.name in ('raw', 'bitpack', 'theta_raw', 'index'):
       assert got is None  # their length is known
 
 
@@ -162,7 +173,7 @@ def test_extension_is_refused(codec):
     with pytest.raises(codecs.WireError):
       codec.decode(payload + extra, 40, side)
   with pytest.raises(codecs.WireError):
-    codec.decode(b'\0', 0, base.SideInformation(np.zeros(0, np.uint16), (0,)))
+    codec.decode(b'\0', 0, side_of(np.zeros(0, np.uint16), (0,)))
 
 
 @ROWS
@@ -260,6 +271,14 @@ def test_values_out_of_range_are_refused_at_both_ends(name, symbols):
   [
     ('bitpack', 7, b'\x01', 'padding'),
     ('frequency', 2, b'\1', 'payload'),
+    ('index', 2, b'\1', 'payload'),
+    ('index', 2, b'\x11\0\0\0\0', 'width and count'),
+    ('index', 2, b'\1\3\0\0\0\0', 'width and count'),
+    ('index', 2, b'\0\1\0\0\0', 'width and count'),
+    ('index', 2, b'\1\1\0\0\0\0\0', 'payload'),
+    ('index', 2, b'\1\1\0\0\0\xc0', 'padding'),
+    ('index', 2, b'\2\1\0\0\0\x40', 'as short'),
+    ('index', 2, b'\1\2\0\0\0\x80', 'as short'),
     ('frequency', 2, b'\0\0' + 4 * b'\0', 'frequency: got 0'),
     ('frequency', 2, b'\2\0' + 4 * b'\0', 'not that of the mask'),
     ('frequency', 2, b'\1\0' + 3 * b'\0', 'multiple of 4'),

@@ -1,0 +1,221 @@
+"""Theta for a client that can foresee most of it: what is new, and no more.
+
+Who took part in the last round has its theta, and, where dithers are shared,
+the guesses of all its masks (`codecs.dither`), so also the theta that would
+follow if no guess were wrong.  A guess is wrong where theta crossed a dither,
+and how likely that is, upwards and downwards, is known too: `Foresight` puts it
+into a context per position.  Without shared dithers the best guess is the last
+theta.  Before the first round every client derives theta from the seed.
+
+Levels are the distinct values of theta.  What is coded is by how many levels
+theta differs from what was expected, with the exact counts of each context,
+which the message carries: the drift's law is measured instead of assumed.
+
+Payload (varint: see varint.py):
+
+    1 B       0: theta is as expected, and nothing follows
+              1: a payload of `theta_levels` follows
+              2: what follows is
+              3: the same, all contexts taken for one
+    varint    n <= 256, the number of levels
+    n varints the smallest, then each gap to the next, minus one
+    varint    the least difference in levels, plus n
+    for each context that occurs, in order:
+      2 varints     the least difference above that one, how many follow
+      that many     counts of each
+    4 B words range coder: differences, context by context
+"""
+
+import numpy as np
+
+from fedpm_jax.codecs import base, dither, rangecoder, theta, varint
+
+_SAME, _LEVELS, _NEWS, _MERGED = range(4)
+_MAX_LEVELS = 256
+_SMALL = 2**16  # parameters below which a table a context may not pay
+
+# 65536 P(flip) by distance for a drift of half a logit: good enough to sort
+# positions by, whatever the true drift is (within 3 % from 0.25 to 1).
+_SIGMA = 0.5 * dither.UNIT
+_FLIP = (
+  65536
+  * np.exp(
+    -0.5 * (np.arange(dither.MAX_DISTANCE + 1) / _SIGMA) ** 2
+    - 0.8 * np.arange(dither.MAX_DISTANCE + 1) / _SIGMA
+  )
+  / 2
+).astype(np.int32)
+_OCTAVES = 12  # of the expected number of flips, 2^-8 to 2^3
+
+
+class Foresight:
+  """What the guesses of K masks say about their sum, one mask after another.
+
+  Attributes:
+    context: uint8 `[d]`, of `base.Expected`: the expected number of guesses
+      that are wrong, in octaves, among the zeros and among the ones.
+  """
+
+  def __init__(self, size: int):
+    self._down = np.zeros(size, np.int32)
+    self._all = np.zeros(size, np.int32)
+
+  def add(self, guess: base.Guess) -> None:
+    """Takes in the guess of one more mask."""
+    flip = _FLIP.take(guess.distance)
+    self._all += flip
+    flip *= guess.mask
+    self._down += flip
+
+  @property
+  def context(self) -> np.ndarray:
+    down, up = (_octave(x) for x in (self._down, self._all - self._down))
+    return up * np.uint8(_OCTAVES) + down
+
+
+def _octave(flips: np.ndarray) -> np.ndarray:
+  """floor(log2) of 65536 times a number of flips, from 2^-8 on, uint8."""
+  return np.clip(np.frexp(flips)[1] - 8, 0, _OCTAVES - 1).astype(np.uint8)
+
+
+def by_level(q: np.ndarray) -> base.Expected:
+  """What to expect of the next theta where only the last one, `[d]`, is known.
+
+  Returns:
+    The last theta, every value of it a context of its own (many values: 64).
+  """
+  levels = np.unique(q)
+  index = np.searchsorted(levels, q) * min(levels.size, 64) // levels.size
+  return base.Expected(q, index.astype(np.uint8))
+
+
+def _encode(q: np.ndarray, side: base.SideInformation) -> bytes:
+  if np.array_equal(q, side.expected.q):
+    return bytes([_SAME])
+  counts = np.bincount(q)
+  levels = np.flatnonzero(counts)
+  if levels.size <= _MAX_LEVELS:
+    payload = bytes([_NEWS]) + _encode_news(q, levels, side.expected)
+    if q.size < _SMALL:
+      merged = _encode_news(q, levels, _merged(side.expected))
+      payload = min(payload, bytes([_MERGED]) + merged, key=len)
+    if 8 * len(payload) < theta.plain_bits(levels, counts[levels]):
+      return payload
+  return bytes([_LEVELS]) + theta.THETA_LEVELS.encode(q, side)
+
+
+def _encode_news(q, levels, expected) -> bytes:
+  order, sizes = _by_context(expected.context)
+  news = (_index(levels)[q] - _index(levels)[expected.q])[order]
+  lowest = int(news.min())
+  table = [levels.size, *(np.diff(levels, prepend=-1) - 1)]
+  table.append(lowest + levels.size)
+  writer = rangecoder.Writer()
+  for group in base.split(news - lowest, sizes):
+    counts = np.bincount(group)
+    first = int(np.argmax(counts > 0))
+    table += [first, counts.size - first, *counts[first:]]
+    writer.levels(group - first, counts[first:])
+  return varint.encode(np.array(table)) + writer.finish()
+
+
+def _decode(
+  payload: bytes, count: int, side: base.SideInformation
+) -> np.ndarray:
+  form, payload = payload[:1], payload[1:]
+  if form == bytes([_SAME]) and not payload:
+    return side.expected.q.copy()
+  if form == bytes([_LEVELS]):
+    return theta.THETA_LEVELS.decode(payload, count, side)
+  if form == bytes([_MERGED]):
+    return _decode_news(payload, count, _merged(side.expected))
+  if form != bytes([_NEWS]):
+    raise base.WireError(
+      f'theta_news: form: got {form!r} and {len(payload)} B, expected 0 and'
+      ' nothing, or 1 to 3.'
+    )
+  return _decode_news(payload, count, side.expected)
+
+
+def _decode_news(payload, count, expected) -> np.ndarray:
+  table = _Table(payload)
+  (n,) = table.read(1)
+  if not 1 <= n <= min(_MAX_LEVELS, count):
+    raise base.WireError(f'theta_news: levels: got {n}, expected 1 to 256.')
+  levels = np.cumsum(table.read(n) + 1) - 1
+  if levels[-1] >= base.THETA_SCALE:
+    raise base.WireError(
+      f'theta_news: levels: got {levels[-1]}, expected below 65536.'
+    )
+  lowest = int(table.read(1)[0]) - int(n)
+  order, sizes = _by_context(expected.context)
+  all_counts = []
+  for size in sizes:
+    first, alphabet = table.read(2)
+    if not 1 <= alphabet <= 2 * n or first > 2 * n:
+      raise base.WireError(
+        f'theta_news: differences: got {alphabet} from {first} on, expected at'
+        f' most {2 * n}.'
+      )
+    counts = table.read(alphabet)
+    if counts.sum() != size or not (counts[0] and counts[-1]):
+      raise base.WireError('theta_news: counts do not add up.')
+    all_counts.append((int(first), counts))
+  reader = rangecoder.Reader(table.rest())
+  news = []
+  for size, (first, counts) in zip(sizes, all_counts, strict=True):
+    group = reader.levels(size, counts)
+    if (np.bincount(group, minlength=counts.size) != counts).any():
+      raise base.WireError('theta_news: counts are not those of the symbols.')
+    news.append(group + (first + lowest))
+  reader.finish()
+  index = np.empty(count, np.int64)
+  index[order] = np.concatenate(news)
+  index += _index(levels)[expected.q]
+  if index.min() < 0 or index.max() >= n:
+    raise base.WireError('theta_news: a difference leads to no level.')
+  return levels[index].astype(np.uint16)
+
+
+def _merged(expected: base.Expected) -> base.Expected:
+  return expected._replace(context=np.zeros_like(expected.context))
+
+
+class _Table:
+  """Varints from the front of a payload."""
+
+  def __init__(self, payload: bytes):
+    self._payload = memoryview(payload)
+
+  def read(self, count: int) -> np.ndarray:
+    # No varint is longer than 5 bytes: what is looked at stays short.
+    count = int(count)
+    values, used = varint.decode(bytes(self._payload[: 5 * count]), count)
+    self._payload = self._payload[used:]
+    return values
+
+  def rest(self) -> bytes:
+    return bytes(self._payload)
+
+
+def _index(levels: np.ndarray) -> np.ndarray:
+  """q -> index of the highest level that is at most q (else 0), int32."""
+  index = np.searchsorted(levels, np.arange(base.THETA_SCALE), 'right') - 1
+  return np.maximum(index, 0).astype(np.int32)
+
+
+def _by_context(context: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+  """Positions sorted by context, and how many each context has."""
+  counts = np.bincount(context)
+  order = np.argsort(context, kind='stable')  # a radix sort
+  return order, tuple(counts[counts > 0].tolist())
+
+
+THETA_NEWS = base.checked(
+  name='theta_news',
+  number=9,
+  symbols='theta',
+  encode=_encode,
+  decode=_decode,
+  needs=('expected',),
+)

@@ -1,0 +1,230 @@
+"""Both ways over the wire for a whole cohort: encode, meter, decode.
+
+What the receiver knows beforehand is worked out here, once, for both ends:
+theta, the guesses of masks whose dithers are shared, and which theta a client
+already has.
+
+Dimensions: M clients in the population, K in the cohort, d parameters.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedpm_jax import codecs, keys, masks, wire
+from fedpm_jax.algorithms.base import Algorithm
+from fedpm_jax.codecs import dither, theta_news
+from fedpm_jax.compressors.base import Compressor
+
+
+class Method(NamedTuple):
+  """A method: algorithm x compressor x codecs, and the network it trains."""
+
+  network: masks.Network
+  algorithm: Algorithm
+  compressor: Compressor
+  uplink: str  # a key of `codecs.CODECS`
+  downlink: str
+
+
+class Known(NamedTuple):
+  """Who has which theta, as the server keeps it; checkpointed.
+
+  Attributes:
+    q: uint16 `[d]`, the theta of the last round.
+    members: bool `[M]`, who took part in it and so has it; before the first
+      round it is everybody, since it follows from the seed.
+  """
+
+  q: np.ndarray
+  members: np.ndarray
+
+
+class Received(NamedTuple):
+  """A cohort's messages after decoding.
+
+  Attributes:
+    symbols: `[K, ...]`, in the form that they had on the device.
+    num_bytes: the K lengths of the messages.
+    estimates: of masks, the K estimates of the paper, in bits per parameter.
+    densities: of masks, the K shares of ones.
+  """
+
+  symbols: np.ndarray
+  num_bytes: list[int]
+  estimates: list[float]
+  densities: list[float]
+
+
+class Exchange:
+  """Encodes and decodes a method's messages; holds no state of the run."""
+
+  def __init__(self, method: Method, *, seed: int, server_step: Any):
+    """Nothing is computed yet.
+
+    Args:
+      method: see `Method`.
+      seed: the experiment's.
+      server_step: see `rounds.make_server_step`; what guesses would lead to.
+    """
+    layout = method.network.layout
+    self._method = method
+    self._seed = seed
+    self._server_step = server_step
+    self._size = layout.num_parameters
+    self._sizes = layout.sizes
+    self._layout_hash = wire.layout_hash(layout.names, layout.shapes)
+    self._is_mask = codecs.CODECS[method.uplink].symbols == 'mask'
+    self._shared = method.uplink == 'dither'
+    self._dithers = jax.jit(lambda key: masks.bits16(key, self._size))
+
+  def guesses(self, q: np.ndarray, ids: np.ndarray, round_idx: int):
+    """The guess of every client's mask, one after another, client by client."""
+    words = keys.words(
+      self._seed, keys.Purpose.UPLINK, round_idx=round_idx, client=ids
+    )
+    # The device draws the next dithers while the host works on these.
+    drawn = self._dithers(keys.wrap(words[0]))
+    for following in [*words[1:], None]:
+      dithers = np.asarray(drawn)
+      if following is not None:
+        drawn = self._dithers(keys.wrap(following))
+      yield dither.guess(q, dithers)
+
+  def uplink(
+    self, symbols: np.ndarray, q: np.ndarray, ids: np.ndarray, round_idx: int
+  ) -> Received:
+    """Every client's message: encoded, metered, decoded.
+
+    Args:
+      symbols: `[K, n]` or, masks, packed uint8 `[K, ceil(d / 8)]`.
+      q: what the round started from, uint16 `[d]`.
+      ids: int `[K]`.
+      round_idx: 0-based.
+    """
+    shared = self._shared
+    guesses = self.guesses(q, ids, round_idx) if shared else [None] * len(ids)
+    # One after another: the range coder holds Python's lock, so that threads
+    # would not help.
+    result = Received([], [], [], [])
+    sizes = self._sizes if self._is_mask else (symbols.shape[1],)
+    for client, sent, guess in zip(ids, symbols, guesses, strict=True):
+      side = codecs.SideInformation(q=q, sizes=sizes, guess=guess)
+      if self._is_mask:
+        sent = np.unpackbits(sent, count=self._size).view(np.bool_)
+      symbol, num_bytes = self._carry(
+        sent,
+        side,
+        codec=self._method.uplink,
+        kind=wire.Kind.UPLINK,
+        round_idx=round_idx,
+        client=int(client),
+      )
+      if self._is_mask:
+        density = np.count_nonzero(symbol) / self._size
+        result.densities.append(density)
+        result.estimates.append(estimated_bpp(density, self._size))
+        symbol = np.packbits(symbol)
+      result.symbols.append(symbol)
+      result.num_bytes.append(num_bytes)
+    return result._replace(symbols=np.stack(result.symbols))
+
+  def downlink(
+    self,
+    payload: np.ndarray,
+    known: Known | tuple,
+    server_state: Any,
+    ids: np.ndarray,
+    round_idx: int,
+  ) -> tuple[np.ndarray, list[int]]:
+    """What the clients decode, and the bytes that each of them receives.
+
+    One message goes to all who have the last theta, and one, without a past, to
+    all others.
+
+    Args:
+      payload: what the algorithm broadcasts, `[d]`.
+      known: who has which theta; empty where the codec does not ask.
+      server_state: only its shapes are used.
+      ids: the cohort's, `[K]`.
+      round_idx: 0-based.
+    """
+    address = {
+      'kind': wire.Kind.DOWNLINK,
+      'round_idx': round_idx,
+      'client': wire.EVERYONE,
+    }
+    side = codecs.SideInformation(sizes=self._sizes)
+    informed = known.members[ids] if known else np.zeros(len(ids), np.bool_)
+    num_bytes = np.zeros(len(ids), np.int64)
+    if informed.any():
+      expected = self.expected(known, server_state, round_idx)
+      received, num_bytes[informed] = self._carry(
+        payload,
+        side._replace(expected=expected),
+        codec=self._method.downlink,
+        **address,
+      )
+    if not informed.all():
+      codec = 'theta_levels' if known else self._method.downlink
+      received, num_bytes[~informed] = self._carry(
+        payload, side, codec=codec, **address
+      )
+    return received, num_bytes.tolist()
+
+  def _carry(self, symbols, side, **address):
+    """Over the wire and back: what was decoded, and the message's length."""
+    address['layout_hash'] = self._layout_hash
+    message = wire.encode(symbols, side, **address)
+    return wire.decode(message, side, **address), len(message)
+
+  def expected(
+    self, known: Known, server_state: Any, round_idx: int
+  ) -> codecs.base.Expected:
+    """What a client that has the last round's theta expects of this one's.
+
+    Args:
+      known: who has which theta.
+      server_state: only its shapes are used.
+      round_idx: 0-based.
+    """
+    algorithm = self._method.algorithm
+    last = round_idx - 1
+    if not (self._shared and round_idx and algorithm.forgets(last)):
+      return theta_news.by_level(known.q)
+    foresight = theta_news.Foresight(self._size)
+    guessed = []
+    for guess in self.guesses(known.q, np.flatnonzero(known.members), last):
+      foresight.add(guess)
+      guessed.append(np.packbits(guess.mask))
+    # The state before does not matter: the algorithm forgets it.
+    state, _ = self._server_step(
+      jax.tree.map(jnp.zeros_like, server_state),
+      jnp.asarray(known.q),
+      np.stack(guessed),
+      np.zeros((len(guessed), 4), np.uint32),
+      np.int32(last),
+    )
+    q = np.asarray(algorithm.broadcast(state))
+    return codecs.base.Expected(q, foresight.context)
+
+
+def estimated_bpp(density: float, size: int) -> float:
+  """The paper's estimate of a mask's cost: H2(density) + log2(d) / d.
+
+  One frequency for the whole mask, no coder, no header; `uplink/bpp_wire` is
+  what was really sent.  Computed on the true bits: the official code's clipping
+  of the mask to {0.01, 0.99} biases it.
+
+  Args:
+    density: share of ones, in [0, 1].
+    size: d.
+
+  Returns:
+    Bits per parameter.
+  """
+  p = np.array([density, 1 - density])
+  p = p[p > 0]
+  return float(-(p * np.log2(p)).sum() + np.log2(size) / size)

@@ -1,0 +1,189 @@
+"""`dither` and `theta_news`: codes that live on what the receiver knows."""
+
+import numpy as np
+import pytest
+from scipy import special
+
+from fedpm_jax import codecs
+from fedpm_jax.codecs import base, dither, theta_news
+
+D = 60_000
+
+
+def logit(q):
+  return np.log(q / (65536.0 - q))
+
+
+def quantised(logits):
+  theta = 65536 * special.expit(logits)
+  return np.clip(np.rint(theta), 1, 65535).astype(np.uint16)
+
+
+def drifted(rng, *, drift, spread=3.0, masks=1):
+  """theta, K clients' dithers and masks after a normal drift of their logits."""
+  q = quantised(spread * rng.standard_normal(D))
+  u = rng.integers(0, 65536, (masks, D)).astype(np.uint16)
+  q_k = quantised(logit(q) + drift * rng.standard_normal((masks, D)))
+  return q, u, u < q_k
+
+
+def encoded(mask, q, u):
+  side = base.SideInformation(q, (D,), dither.guess(q, u))
+  payload = codecs.CODECS['dither'].encode(mask, side)
+  np.testing.assert_array_equal(
+    codecs.CODECS['dither'].decode(payload, D, side), mask
+  )
+  return payload
+
+
+@pytest.mark.parametrize('drift', [0.1, 0.35, 1.0, 3.0])
+def test_dither_reaches_the_code_length_of_its_model(rng, drift):
+  q, (u,), (mask,) = drifted(rng, drift=drift)
+  z = (logit(q) - np.log((u + 0.5) / (65535.5 - u))) / drift
+  # -log2 Phi(z) where the bit is one, -log2 Phi(-z) where it is zero.
+  ideal = -special.log_ndtr(np.where(mask, z, -z)).sum() / np.log(2)
+  bits = 8 * len(encoded(mask, q, u))
+  assert 0.98 * ideal < bits < 1.02 * ideal + 8 * 9 + 64
+  others = base.SideInformation(q, (D,))
+  assert bits < 8 * len(codecs.CODECS['prior'].encode(mask, others))
+
+
+def test_a_mask_as_guessed_costs_next_to_nothing(rng):
+  q, (u,), _ = drifted(rng, drift=0.0)
+  assert len(encoded(u < q, q, u)) < 100
+
+
+def test_a_mask_that_has_nothing_to_do_with_the_dithers_survives(rng):
+  q, (u,), _ = drifted(rng, drift=0.0)
+  # Far flips only, then all flips, then a coin.
+  z = dither.guess(q, u).distance
+  for mask in ((u < q) ^ (z > 1500), u >= q, rng.random(D) < 0.5):
+    assert 8 * len(encoded(mask, q, u)) < 2.2 * D
+
+
+def test_a_guess_is_the_mask_of_the_old_theta(rng):
+  q, (u,), _ = drifted(rng, drift=0.0)
+  guess = dither.guess(q, u)
+  np.testing.assert_array_equal(guess.mask, u < q)
+  expected = 256 * np.abs(logit(q) - np.log((u + 0.5) / (65535.5 - u)))
+  assert np.abs(guess.distance - expected).max() <= 1
+  ends = np.array([1, 65535], np.uint16)
+  for a in ends:
+    for b in (0, 65535):
+      far = dither.guess(np.array([a]), np.array([b], np.uint16)).distance
+      assert far <= dither.MAX_DISTANCE < 65536
+
+
+def test_the_tables_are_those_of_the_format():
+  assert dither.TABLES_CRC == 2861045565
+
+
+@pytest.mark.parametrize(
+  ('position', 'message'),
+  [(0, 'tables'), (4, 'sigma'), (5, 'not as an encoder|range coder')],
+)
+def test_odd_dither_payloads_name_what_is_odd(rng, position, message):
+  q, (u,), (mask,) = drifted(rng, drift=0.3)
+  side = base.SideInformation(q, (D,), dither.guess(q, u))
+  damaged = bytearray(codecs.CODECS['dither'].encode(mask, side))
+  damaged[position] ^= 255
+  with pytest.raises(codecs.WireError, match=message):
+    codecs.CODECS['dither'].decode(bytes(damaged), D, side)
+
+
+@pytest.mark.parametrize('name', ['dither', 'theta_news'])
+def test_missing_side_information_is_the_callers_mistake(name):
+  codec = codecs.CODECS[name]
+  symbols = np.ones(9, base.DTYPES[codec.symbols])
+  with pytest.raises(ValueError, match=r'side\.(guess|expected)\.\w+ must be'):
+    codec.encode(symbols, base.SideInformation(sizes=(9,)))
+
+
+def entropy(symbols, context):
+  """Bits of symbols coded with the frequencies of each context."""
+  total = 0.0
+  for c in np.unique(context):
+    counts = np.unique(symbols[context == c], return_counts=True)[1]
+    total -= (counts * np.log2(counts / counts.sum())).sum()
+  return total
+
+
+def foreseen(rng, *, drift, clients=10):
+  """The next theta, what a client expects, the last theta, and how many more
+  ones there were than expected."""
+  q, u, sent = drifted(rng, drift=drift, masks=clients)
+  foresight = theta_news.Foresight(D)
+  ones = np.zeros(D, np.int64)
+  for dithers in u:
+    guess = dither.guess(q, dithers)
+    foresight.add(guess)
+    ones += guess.mask
+  theta_of = lambda n: np.clip(n * 65536 // clients, 655, 64881).astype('u2')
+  expected = base.Expected(theta_of(ones), foresight.context)
+  sent = sent.sum(axis=0)
+  return theta_of(sent), expected, q, sent - ones
+
+
+def bits_of_news(theta, expected):
+  side = base.SideInformation(sizes=(D,), expected=expected)
+  payload = codecs.CODECS['theta_news'].encode(theta, side)
+  got = codecs.CODECS['theta_news'].decode(payload, D, side)
+  np.testing.assert_array_equal(got, theta)
+  return 8 * len(payload)
+
+
+@pytest.mark.parametrize('drift', [0.1, 0.4])
+def test_theta_news_reaches_the_entropy_of_its_contexts(rng, drift):
+  theta, expected, _, news = foreseen(rng, drift=drift)
+  floor = entropy(news, expected.context)
+  tables = 8 * 2 * (20 + 144 * (2 + 8))
+  assert floor < bits_of_news(theta, expected) < 1.01 * floor + tables
+
+
+def test_what_is_foreseen_is_worth_more_than_the_last_theta(rng):
+  theta, expected, q, _ = foreseen(rng, drift=0.3)
+  plain = codecs.CODECS['theta_levels'].encode(
+    theta, base.SideInformation(sizes=(D,))
+  )
+  foreseen_bits = bits_of_news(theta, expected)
+  by_level = bits_of_news(theta, theta_news.by_level(q))
+  assert foreseen_bits < 0.6 * by_level < 0.5 * 8 * len(plain)
+
+
+def test_a_theta_as_expected_is_one_byte(rng):
+  theta, expected, *_ = foreseen(rng, drift=0.3)
+  assert bits_of_news(theta, expected._replace(q=theta)) == 8
+
+
+def test_a_theta_that_nobody_expected_costs_one_byte_more(rng):
+  q = rng.integers(1, 65536, D).astype(np.uint16)
+  expected = base.Expected(q[::-1].copy(), np.zeros(D, np.uint8))
+  plain = codecs.CODECS['theta_levels'].encode(
+    q, base.SideInformation(sizes=(D,))
+  )
+  assert bits_of_news(q, expected) == 8 + 8 * len(plain)
+
+
+@pytest.mark.parametrize(
+  ('payload', 'message'),
+  [
+    (b'', 'form'),
+    (b'\0\0', 'form'),
+    (b'\4', 'form'),
+    (b'\3', 'varint'),
+    (b'\2', 'varint'),
+    (b'\2\0', 'levels'),
+    (b'\2\4', 'levels'),
+    (b'\2\2\5\x80\x80\4', 'below 65536'),
+    (b'\2\2\5\0\2\0\0', 'differences'),
+    (b'\2\2\5\0\2\0\1\2', 'add up'),
+    (b'\2\2\5\0\2\0\2\3\0', 'add up'),
+    (b'\2\2\5\0\2\0\2\1\2' + 4 * b'\0', 'not those of the symbols'),
+    (b'\2\2\5\0\0\0\1\3', 'leads to no level'),
+  ],
+)
+def test_odd_news_name_what_is_odd(payload, message):
+  expected = base.Expected(np.full(3, 5, np.uint16), np.zeros(3, np.uint8))
+  side = base.SideInformation(sizes=(3,), expected=expected)
+  with pytest.raises(codecs.WireError, match=message):
+    codecs.CODECS['theta_news'].decode(payload, 3, side)

@@ -1,0 +1,130 @@
+"""Relative-entropy coding: the law of the masks, and the rate."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedpm_jax import codecs, compressors, keys, masks
+from fedpm_jax.compressors import relative_entropy
+
+MAKE = compressors.COMPRESSORS['relative_entropy']
+
+
+def q_of(theta):
+  return masks.quantise(jnp.asarray(theta, jnp.float32))
+
+
+def received(compressor, theta_k, theta_g, draws):
+  """Masks that a server decodes, one a key, bool [draws, d]; and symbols."""
+
+  def once(client_key):
+    symbols = compressor.compress(client_key, theta_k, theta_g)
+    return compressor.decompress(client_key, symbols, theta_g), symbols
+
+  each = keys.derive(0, keys.Purpose.UPLINK, client=np.arange(draws))
+  return jax.tree.map(np.asarray, jax.jit(jax.vmap(once))(each))
+
+
+def law(theta_k, theta_g, candidates):
+  """P(mask) of one block of d positions, by summing over all candidate sets."""
+  p, r = np.asarray(theta_k) / 65536, np.asarray(theta_g) / 65536
+  rows = np.array(list(itertools.product([0, 1], repeat=len(p))), bool)
+  proposal = np.where(rows, r, 1 - r).prod(axis=1)
+  weight = (np.where(rows, p, 1 - p) / np.where(rows, r, 1 - r)).prod(axis=1)
+  result = np.zeros(len(rows))
+  for drawn in itertools.product(range(len(rows)), repeat=candidates):
+    drawn = list(drawn)
+    share = weight[drawn] / weight[drawn].sum()
+    np.add.at(result, drawn, proposal[drawn].prod() * share)
+  return rows, result
+
+
+@pytest.mark.parametrize('candidates', [2, 3, 4])
+def test_masks_follow_the_law_of_the_importance_sampler(candidates):
+  theta_k, theta_g = q_of([0.9, 0.3]), q_of([0.5, 0.6])
+  compressor = MAKE(cell=2, candidates=candidates, target_bits=1e-6)
+  draws = 20_000
+  got, _ = received(compressor, theta_k, theta_g, draws)
+  rows, expected = law(theta_k, theta_g, candidates)
+  assert expected.sum() == pytest.approx(1)
+  for row, p in zip(rows, expected, strict=True):
+    share = (got == row).all(axis=1).mean()
+    assert abs(share - p) < 4 * np.sqrt(p * (1 - p) / draws)
+
+
+def test_the_bias_vanishes_with_more_candidates():
+  """Per-bit frequencies against theta_k, within 4 standard errors."""
+  rng = np.random.default_rng(0)
+  d, draws = 6, 4000
+  theta_g = q_of(rng.uniform(0.2, 0.8, d))
+  theta_k = masks.quantise(
+    jax.nn.sigmoid(masks.scores_of(theta_g) + rng.normal(0, 0.7, d))
+  )
+  p, r = np.asarray(theta_k) / 65536, np.asarray(theta_g) / 65536
+  moved = {}
+  for candidates in (2, 8, 512):
+    compressor = MAKE(cell=d, candidates=candidates, target_bits=1e-6)
+    got, _ = received(compressor, theta_k, theta_g, draws)
+    # The share of the client's step that arrives.
+    moved[candidates] = (got.mean(axis=0) - r) @ (p - r) / ((p - r) @ (p - r))
+  assert moved[2] < moved[8] < moved[512]
+  error = 4 * np.sqrt(p * (1 - p) / draws)
+  assert (np.abs(got.mean(axis=0) - p) < error).all()
+
+
+def test_no_step_is_no_bias():
+  theta = q_of(np.linspace(0.05, 0.95, 50))
+  draws = 4000
+  got, symbols = received(MAKE(cell=25, candidates=8), theta, theta, draws)
+  p = np.asarray(theta) / 65536
+  assert (np.abs(got.mean(axis=0) - p) < 4 * np.sqrt(p * (1 - p) / draws)).all()
+  assert (symbols[:, 0] == 15).all()  # nothing to say: the largest blocks
+
+
+def drift(rng, size, std):
+  logits = 2 * rng.standard_normal(size)
+  theta = lambda x: masks.quantise(jax.nn.sigmoid(jnp.asarray(x, jnp.float32)))
+  return theta(logits + std * rng.standard_normal(size)), theta(logits)
+
+
+@pytest.mark.parametrize('size', [1, 511, 512, 5000])
+@pytest.mark.parametrize('std', [0.02, 0.3, 3.0])
+def test_blocks_hold_what_they_are_meant_to_hold(rng, size, std):
+  theta_k, theta_g = drift(rng, size, std)
+  compressor = MAKE(cell=64, candidates=16, target_bits=3.0)
+  key = keys.derive(0, keys.Purpose.UPLINK)
+  symbols = np.asarray(compressor.compress(key, theta_k, theta_g))
+  cells = -(-size // 64)
+  assert symbols.shape == (1 + cells,)
+  assert compressor.num_symbols(size) == 1 + cells
+  assert symbols[1:].max() < 16
+  bits = float(relative_entropy.divergence(theta_k, theta_g).sum()) / cells
+  block = 2 ** int(symbols[0])
+  assert block == 1 or bits * block <= 3.0
+  assert bits * 2 * block > 3.0 or block == 2**15
+  blocks = -(-cells // block)
+  assert not symbols[1 + blocks :].any()
+  # On the wire: a width, a count and four bits a block.
+  side = codecs.SideInformation(sizes=(symbols.size,))
+  payload = codecs.CODECS['index'].encode(symbols, side)
+  assert len(payload) <= 5 + (4 * (1 + blocks) + 7) // 8
+
+
+def test_the_mask_is_nearer_to_the_client_than_a_fresh_one(rng):
+  theta_k, theta_g = drift(rng, 20_000, 0.4)
+  compressor = MAKE(cell=128, candidates=128)
+  got, _ = received(compressor, theta_k, theta_g, 20)
+  p, r = np.asarray(theta_k) / 65536, np.asarray(theta_g) / 65536
+  arrived = (got.mean(axis=0) - r) @ (p - r) / ((p - r) @ (p - r))
+  assert 0.7 < arrived < 1.1
+
+
+@pytest.mark.parametrize(
+  'options', [{'cell': 0}, {'candidates': 1}, {'target_bits': 0.0}]
+)
+def test_impossible_options(options):
+  with pytest.raises(ValueError, match='got'):
+    MAKE(**options)
