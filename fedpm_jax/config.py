@@ -4,7 +4,6 @@ A ConfigDict comes no further than this file, experiment.py and train.py.
 """
 
 import json
-import math
 from typing import Any
 
 import ml_collections
@@ -49,7 +48,6 @@ def default() -> ml_collections.ConfigDict:
       'optimizer': {
         'name': 'adam',  # any function of optax that takes a learning rate
         'learning_rate': 0.1,
-        'final_fraction': 1.0,  # of it in the last round, a cosine in between
         'options': '{}',  # JSON, e.g. '{"momentum": 0.9}'
       },
       'wire': {
@@ -133,11 +131,6 @@ def validate(config: ml_collections.ConfigDict) -> None:
         raise ValueError(f'config.{key} must be at least {low}, got {value}.')
   if not 0 <= config.seed < 2**32:
     raise ValueError(f'config.seed must lie in [0, 2^32), got {config.seed}.')
-  if not 0 < config.optimizer.final_fraction <= 1:
-    raise ValueError(
-      'config.optimizer.final_fraction must lie in (0, 1], got'
-      f' {config.optimizer.final_fraction}.'
-    )
   if config.clients_per_round > config.num_clients:
     raise ValueError(
       'config.clients_per_round cannot exceed config.num_clients ='
@@ -176,18 +169,6 @@ def optimizer(config: ml_collections.ConfigDict) -> Any:
       f'optax.{name} is not an optimiser: it made a {type(made).__name__}.'
     )
   return made
-
-
-def learning_rate_scale(
-  final_fraction: float, round_idx: int, *, rounds: int
-) -> float:
-  """The learning rate of a round as a share of the configured one.
-
-  Half a cosine from 1 in the first round to `final_fraction` in the last.
-  """
-  progress = round_idx / max(1, rounds - 1)
-  cosine = (1 + math.cos(math.pi * progress)) / 2
-  return final_fraction + (1 - final_fraction) * cosine
 
 
 def _get(config: ml_collections.ConfigDict, path: str) -> Any:

@@ -162,10 +162,7 @@ def cohort(experiment: Experiment, round_idx: int) -> rounds.Cohort:
     epochs=config['local_epochs'],
     batch_size=config['batch_size'],
   )
-  scale = configs.learning_rate_scale(
-    config['optimizer']['final_fraction'], round_idx, rounds=config['rounds']
-  )
-  return rounds.Cohort(ids, plan.indices, plan.mask, scale)
+  return rounds.Cohort(ids, plan.indices, plan.mask)
 
 
 def costs(

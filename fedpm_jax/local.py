@@ -23,15 +23,12 @@ class ClientBatches(NamedTuple):
     labels: int32 `[N]`.
     indices: int32 `[S, B]`, the client's examples in the order it visits them.
     mask: bool `[S, B]`, False on padding.
-    scale: float32 scalar, what the optimiser's steps are multiplied by: the
-      round's learning rate as a share of the configured one.
   """
 
   images: jax.Array
   labels: jax.Array
   indices: jax.Array
   mask: jax.Array
-  scale: jax.Array
 
 
 class Sums(NamedTuple):
@@ -114,7 +111,7 @@ def train(
     updates, optimizer_state = optimizer.update(
       grads, optimizer_state, variables
     )
-    variables = optax.apply_updates(variables, batches.scale * updates)
+    variables = optax.apply_updates(variables, updates)
     return variables, optimizer_state, jax.tree.map(jnp.add, so_far, total)
 
   def body(carry, inputs):

@@ -109,7 +109,14 @@ def files(workdir: pathlib.Path) -> str:
     'checkpoints': 'to continue from',
   }
   return '\n'.join(
-    ['', *(f'{workdir / name!s:40} {what}' for name, what in names.items())]
+    [
+      '',
+      *(
+        f'{workdir / name!s:40} {what}'
+        for name, what in names.items()
+        if (workdir / name).exists()
+      ),
+    ]
   )
 
 

@@ -54,13 +54,11 @@ class Cohort(NamedTuple):
     ids: int32 `[K]`.
     indices: int32 `[K, S, B]` into the training set.
     mask: bool `[K, S, B]`, False on padding.
-    scale: of the learning rate in this round, see `local.ClientBatches`.
   """
 
   ids: np.ndarray
   indices: np.ndarray
   mask: np.ndarray
-  scale: float = 1.0
 
 
 def make_mesh(clients_per_round: int, *, max_devices: int = 0) -> Any:
@@ -85,14 +83,12 @@ class Members(NamedTuple):
   Attributes:
     indices: int32 `[K, S, B]`.
     mask: bool `[K, S, B]`.
-    scale: float32 `[K]`, of the learning rate.
     step_keys: uint32 `[K, S, 4]`, words of a key for each local step.
     uplink_keys: uint32 `[K, 4]`, of the key that the compressor gets.
   """
 
   indices: np.ndarray
   mask: np.ndarray
-  scale: np.ndarray
   step_keys: np.ndarray
   uplink_keys: np.ndarray
 
@@ -120,9 +116,7 @@ def make_clients_step(
     payload, images, labels = shared
     update, client_state, info = method.algorithm.client_update(
       payload,
-      local.ClientBatches(
-        images, labels, member.indices, member.mask, member.scale
-      ),
+      local.ClientBatches(images, labels, member.indices, member.mask),
       client_state,
       keys.wrap(member.step_keys),
     )
@@ -316,7 +310,6 @@ class Engine:
     return Members(
       cohort.indices,
       cohort.mask,
-      np.full(len(cohort.ids), cohort.scale, np.float32),
       step_keys=threefry.fold_in(local_keys[:, None], steps),
       uplink_keys=key(purpose=keys.Purpose.UPLINK, client=cohort.ids),
     )
@@ -329,4 +322,4 @@ def _padded(cohort: Cohort, multiple: int) -> Cohort:
   """
   missing = -len(cohort.ids) % multiple
   pad = lambda x: np.pad(x, [(0, missing), *[(0, 0)] * (x.ndim - 1)])
-  return Cohort(*map(pad, cohort[:3]), cohort.scale)
+  return Cohort(*map(pad, cohort))

@@ -20,7 +20,7 @@ def _batches(cohort, images, labels):
         for i, m in zip(indices, mask, strict=True)
       ],
     )
-    for k, indices, mask in zip(*cohort[:3], strict=True)
+    for k, indices, mask in zip(*cohort, strict=True)
   ]
 
 
@@ -277,7 +277,7 @@ def test_local_training_skips_empty_steps(rng):
   results = []
   for members in (cohort, shorter):
     batches = local.ClientBatches(
-      *engine.data, members.indices[0], members.mask[0], np.float32(1)
+      *engine.data, members.indices[0], members.mask[0]
     )
     step_keys = keys.wrap(engine.members(members, 0).step_keys[0])
     results.append(update(engine.init().server.q, batches, (), step_keys))

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from fedpm_jax import artifact, metrics, train
+from fedpm_jax import artifact, metrics, report, train
 from fedpm_jax import config as configs
 from fedpm_jax import experiment as experiments
 
@@ -230,3 +230,28 @@ def test_divergence_keeps_the_last_checkpoint(tmp_path):
   with pytest.raises(FloatingPointError, match='Round 0'):
     train.train(config, tmp_path / 'run')
   assert not list((tmp_path / 'run' / 'checkpoints').iterdir())
+
+
+def test_report_compares_codecs_on_the_masks_of_a_run(whole):
+  workdir, _ = whole
+  table = report.compare_codecs(workdir)
+  rows = (workdir / 'bits.csv').read_text().splitlines()
+  assert rows[0].startswith('round_idx,direction,codec,real,ideal')
+  assert len(rows) == 1 + 8  # one round was kept, the last
+  real = {line.split(',')[2]: float(line.split(',')[3]) for line in rows[1:]}
+  last = metrics.read_rows(workdir / 'metrics.jsonl')[-1]
+  assert real['dither'] == last['uplink/bpp_wire']
+  assert f'{real["prior"]:.4f}' in table
+  assert (workdir / 'bits.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_report_of_a_folder_without_masks_is_one_line(tmp_path):
+  result = subprocess.run(
+    [sys.executable, '-m', 'fedpm_jax.report', f'--bits={tmp_path}'],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 1
+  assert result.stderr.startswith(f'error: {tmp_path} keeps no symbols')
+  assert len(result.stderr.splitlines()) == 1

@@ -18,8 +18,8 @@ What it costs is privacy: with private dithers the server sees one Bernoulli
 sample of theta_ki, with shared ones whether theta_ki lies above a known number.
 `prior` needs no shared dithers.
 
-Payload: flips at less than 3.25 sigma are coded one by one, each with the
-probability of its bin of sigma / 8; of the others, blocks of 64 positions
+Payload: flips at less than 8/3 sigma are coded one by one, each with the
+probability of its bin of sigma / 6; of the others, blocks of 64 positions
 (the certain ones among them count as no flip) say first whether there is one.
 
     4 B     CRC-32 of the integer tables below, which both ends computed
@@ -38,7 +38,7 @@ import numpy as np
 from fedpm_jax.codecs import base, rangecoder
 
 UNIT = 256  # logits are integers, in 1/256
-_BINS = 26  # of sigma / 8, up to 3.25 sigma
+_BINS, _PER_SIGMA = 16, 6  # bins of sigma / 6
 _BLOCK = 64
 _HEAD = struct.Struct('<IBHH')
 _SIGMAS = 64
@@ -54,7 +54,10 @@ MAX_DISTANCE = int(_LOGIT_U[-1]) + int(_LOGIT_Q[-1])
 _SIGMA = np.rint(16 * 2 ** (np.arange(_SIGMAS) / 8)).astype(np.int64)
 # 65536 P(flip) in the middle of bin b.
 _FLIP = np.array(
-  [round(32768 * math.erfc((b + 0.5) / 8 / math.sqrt(2))) for b in range(_BINS)]
+  [
+    round(32768 * math.erfc((b + 0.5) / _PER_SIGMA / math.sqrt(2)))
+    for b in range(_BINS)
+  ]
 )
 TABLES_CRC = zlib.crc32(
   b''.join(
@@ -80,12 +83,13 @@ def guess(q: np.ndarray, dithers: np.ndarray) -> base.Guess:
 
 def _limit(index: int) -> int:
   """The first distance beyond the last bin."""
-  return int(-(-_BINS * _SIGMA[index] // 8))
+  return int(-(-_BINS * _SIGMA[index] // _PER_SIGMA))
 
 
 def _bins(index: int) -> np.ndarray:
   """Distance -> bin, uint8 [limit]."""
-  return (8 * np.arange(_limit(index)) // _SIGMA[index]).astype(np.uint8)
+  bins = _PER_SIGMA * np.arange(_limit(index)) // _SIGMA[index]
+  return bins.astype(np.uint8)
 
 
 # For the choice of sigma: what a flip and what a stay costs, in bits, by the
@@ -96,7 +100,7 @@ _CELLS = MAX_DISTANCE // _CELL + 1
 
 def _costs() -> tuple[np.ndarray, np.ndarray]:
   middle = _CELL * (np.arange(_CELLS) + 0.5)
-  bins = (8 * middle[None] / _SIGMA[:, None]).astype(np.int64)
+  bins = (_PER_SIGMA * middle[None] / _SIGMA[:, None]).astype(np.int64)
   p = np.where(bins < _BINS, _FLIP[np.minimum(bins, _BINS - 1)] / 65536, 2**-14)
   stay = np.where(bins < _BINS, -np.log2(1 - p), 0)
   return -np.log2(p), stay
@@ -108,7 +112,7 @@ _SAMPLE = 8  # every eighth position shows how the distances are spread
 
 def _best_sigma(distance: np.ndarray, flips: np.ndarray) -> int:
   cells = lambda z: np.bincount(z // _CELL, minlength=_CELLS)
-  flipped = cells(distance[flips])
+  flipped = cells(distance[np.flatnonzero(flips)])
   all_cells = _SAMPLE * cells(distance[::_SAMPLE])
   stayed = np.maximum(all_cells - flipped, 0)
   return int(np.argmin(_FLIP_COST @ flipped + _STAY_COST @ stayed))
