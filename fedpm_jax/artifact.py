@@ -135,7 +135,7 @@ def export(path: pathlib.Path, spec: networks.Spec, mask: np.ndarray) -> Model:
       'spec': spec._asdict(),
       'grouping': grouping,
       'codec': codec,
-      'weights_sha256': _fingerprint(spec),
+      'weights_sha256': fingerprint(spec),
     },
     separators=(',', ':'),
   ).encode()
@@ -187,7 +187,7 @@ def load(path: pathlib.Path | str) -> Model:
     expected = description['weights_sha256']
   except (ValueError, KeyError, TypeError) as error:
     raise ArtifactError(f'{path} is not a valid model: {error}') from error
-  if _fingerprint(spec) != expected:
+  if fingerprint(spec) != expected:
     raise ArtifactError(
       f'{path}: this version of JAX regenerates other weights from the seed'
       ' than the one that trained the model.'
@@ -235,7 +235,7 @@ def _address(network: masks.Network, codec: str) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=4)
-def _fingerprint(spec: networks.Spec) -> str:
+def fingerprint(spec: networks.Spec) -> str:
   """16 hex digits of the SHA-256 of the regenerated weights."""
   weights = np.asarray(jax.jit(networks.build(spec).weights)())
   return hashlib.sha256(weights.astype('<f4').tobytes()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""From the rows of a run to a summary, a table and plots.
+"""From the rows of a run to a summary and tables.
 
 `python -m fedpm_jax.report --bits RUN` compares codecs on the masks of a run.
 """
@@ -11,13 +11,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
-from fedpm_jax import artifact, bits, metrics, version
+from fedpm_jax import artifact, bits, metrics, plots, version
 from fedpm_jax import config as configs
 from fedpm_jax import experiment as experiments
 
-ACCURACIES = ('sampled', 'mean', 'threshold')
 _PACKAGES = ('jax', 'flax', 'optax', 'numpy', 'constriction')
 
 
@@ -37,7 +36,7 @@ def summarise(
   """
   evaluated = [row for row in rows if 'eval/accuracy_mean' in row]
   best = {}
-  for kind in ACCURACIES:
+  for kind in plots.ACCURACIES:
     name = f'eval/accuracy_{kind}'
     row = max(evaluated, key=lambda row, name=name: row[name])
     best[name] = {'value': row[name], 'round_idx': row['round_idx']}
@@ -74,7 +73,7 @@ def table(summary: dict[str, Any]) -> str:
   last, best, model = summary['last'], summary['best'], summary['model']
   total = summary['total']
   lines = ['', f'{"":20}{"last":>8}{"best":>8}   (in round)']
-  for kind in ACCURACIES:
+  for kind in plots.ACCURACIES:
     name = f'eval/accuracy_{kind}'
     lines.append(
       f'accuracy, {kind:10}{last[name]:8.4f}{best[name]["value"]:8.4f}'
@@ -120,98 +119,6 @@ def files(workdir: pathlib.Path) -> str:
   )
 
 
-def _pyplot() -> Any:
-  """Matplotlib without a screen, imported only where something is drawn."""
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
-
-  return pyplot
-
-
-def _save(figure: Any, path: pathlib.Path) -> None:
-  """Writes a picture whole or not at all."""
-  import io
-
-  buffer = io.BytesIO()
-  figure.savefig(buffer, format='png', dpi=120)
-  metrics.write_bytes(path, buffer.getvalue())
-  _pyplot().close(figure)
-
-
-def curves(
-  rows: list[dict[str, Any]], path: pathlib.Path, *, title: str = ''
-) -> None:
-  """Accuracy against rounds, against bytes sent, and bits against rounds."""
-  pyplot = _pyplot()
-  figure, (rounds, sent, rate) = pyplot.subplots(
-    1, 3, figsize=(13, 3.8), layout='constrained'
-  )
-  uplink = np.cumsum([row['uplink/bytes'] for row in rows]) / 1e6
-  evaluated = [i for i, row in enumerate(rows) if 'eval/accuracy_mean' in row]
-  for kind in ACCURACIES:
-    y = [rows[i][f'eval/accuracy_{kind}'] for i in evaluated]
-    x = [rows[i]['round_idx'] + 1 for i in evaluated]
-    rounds.plot(x, y, marker='.', label=kind)
-    sent.plot(uplink[evaluated], y, marker='.', label=kind)
-  x = [row['round_idx'] + 1 for row in rows]
-  for name, label in (
-    ('uplink/bpp_wire', 'uplink, sent'),
-    ('uplink/bpp_entropy', "uplink, the paper's estimate"),
-    ('downlink/bpp_wire', 'downlink, sent'),
-  ):
-    if name in rows[-1]:  # the estimate exists for masks only
-      rate.plot(x, [row[name] for row in rows], marker='.', label=label)
-  rounds.set(xlabel='round', ylabel='test accuracy', title=title)
-  sent.set(xlabel='uplink so far, all clients, MB')
-  sent.set(ylabel='test accuracy')
-  rate.set(xlabel='round', ylabel='bits per parameter', yscale='log')
-  rate.yaxis.set_major_formatter('{x:g}')
-  rate.yaxis.set_minor_formatter('')
-  for axis in (rounds, sent, rate):
-    axis.grid(alpha=0.3)
-    axis.legend()
-  _save(figure, path)
-
-
-def partition(
-  counts: np.ndarray, path: pathlib.Path, *, title: str = ''
-) -> None:
-  """The label distribution: a bar per client, a colour per class.
-
-  Args:
-    counts: `[M, classes]`.
-    path: of the picture.
-    title: above it.
-  """
-  pyplot = _pyplot()
-  clients, classes = counts.shape
-  figure, axis = pyplot.subplots(
-    figsize=(min(12, 4 + 0.2 * clients), 3.8), layout='constrained'
-  )
-  colours = pyplot.get_cmap('tab20' if classes <= 20 else 'turbo')
-  base = np.zeros(clients)
-  for label in range(classes):
-    colour = colours(label if classes <= 20 else label / classes)
-    axis.bar(
-      np.arange(clients),
-      counts[:, label],
-      1,
-      base,
-      color=colour,
-      label=str(label),
-      edgecolor='white',
-      linewidth=0.2,
-    )
-    base += counts[:, label]
-  axis.set(xlabel='client', ylabel='training examples', title=title)
-  axis.set_xlim(-0.5, clients - 0.5)
-  if classes <= 20:
-    axis.legend(title='class', ncols=2, bbox_to_anchor=(1, 1), loc='upper left')
-  _save(figure, path)
-
-
 def compare_codecs(workdir: pathlib.Path) -> str:
   """What every codec would have cost for the symbols that a run kept.
 
@@ -235,7 +142,7 @@ def compare_codecs(workdir: pathlib.Path) -> str:
   for row in costs:
     lines.append(','.join(str(row.get(column, '')) for column in columns))
   metrics.write_bytes(workdir / 'bits.csv', ('\n'.join(lines) + '\n').encode())
-  _plot_costs(costs, workdir / 'bits.png', title=workdir.name)
+  plots.costs(costs, workdir / 'bits.png', title=workdir.name)
   names = list(dict.fromkeys(row['codec'] for row in costs))
   real = {(row['round_idx'], row['codec']): row for row in costs}
   table = [
@@ -254,42 +161,9 @@ def compare_codecs(workdir: pathlib.Path) -> str:
   return '\n'.join([*table, '', f'{workdir}/bits.csv', f'{workdir}/bits.png'])
 
 
-def _plot_costs(
-  costs: list[dict[str, Any]], path: pathlib.Path, *, title: str
-) -> None:
-  """Bits against rounds, and by tensor in the last round."""
-  pyplot = _pyplot()
-  figure, (rounds, tensors) = pyplot.subplots(
-    1, 2, figsize=(13, 4.4), layout='constrained'
-  )
-  for name in bits.UPLINK + bits.DOWNLINK:
-    rows = [row for row in costs if row['codec'] == name]
-    style = '-' if name in bits.UPLINK else '--'
-    label = f'{rows[0]["direction"]}, {name}'
-    x = [row['round_idx'] + 1 for row in rows]
-    y = [row['real'] for row in rows]
-    rounds.plot(x, y, style, marker='.', label=label)
-    if 'ideal' in rows[-1]:
-      ideal = {
-        key.removeprefix('ideal/'): value
-        for key, value in rows[-1].items()
-        if key.startswith('ideal/')
-      }
-      tensors.plot(list(ideal), list(ideal.values()), marker='.', label=label)
-  rounds.set(xlabel='round', ylabel='bits per parameter, measured', title=title)
-  tensors.set(ylabel='bits per parameter, ideal, last of these rounds')
-  tensors.tick_params(axis='x', rotation=60)
-  for axis in (rounds, tensors):
-    axis.set_yscale('log')
-    axis.yaxis.set_major_formatter('{x:g}')
-    axis.grid(alpha=0.3)
-  rounds.legend(fontsize='small', ncols=2)
-  tensors.legend(fontsize='small')
-  _save(figure, path)
-
-
 def main() -> None:
   """Parses the flags; a mistake of the user is one line."""
+  logging.set_verbosity(logging.WARNING)
   folder = flags.DEFINE_string(
     'bits', None, 'A run: what would every codec have cost?', required=True
   )

@@ -21,7 +21,7 @@ import tqdm
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fedpm_jax import artifact, bits, checkpoint, metrics, report
+from fedpm_jax import artifact, bits, checkpoint, metrics, plots, report
 from fedpm_jax import experiment as experiments
 from fedpm_jax.data import partition, sources
 
@@ -58,9 +58,8 @@ def train(
   experiments.use_all_cores()
   experiment = experiments.build(config, dataset)
   plain, last = experiment.config, config.rounds - 1
-  # The evaluation is compiled while the rest gets ready, on a state of zeros.
   blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(experiment.engine.init))
-  warm_up = threading.Thread(target=experiment.evaluate, args=(blank.server, 0))
+  warm_up = threading.Thread(target=_warm_up, args=(experiment, blank))
   checkpoints = checkpoint.Checkpoints(
     workdir / 'checkpoints', keep=config.checkpoint.keep
   )
@@ -113,6 +112,15 @@ def train(
   return _finish(experiment, state, recorder.rows, workdir, started)
 
 
+def _warm_up(experiment, blank):
+  """What is needed later, made ready while XLA compiles the first round."""
+  experiment.evaluate(blank.server, 0)
+  artifact.fingerprint(experiment.spec)
+  q = experiment.engine.method.algorithm.broadcast(blank.server)
+  artifact.sample(experiment.spec, q)
+  plots.pyplot()
+
+
 def _finish(experiment, state, rows, workdir, started):
   """Writes the model, the plots and the summary; prints the table."""
   q = experiment.engine.method.algorithm.broadcast(state.server)
@@ -127,8 +135,8 @@ def _finish(experiment, state, rows, workdir, started):
     experiment.dataset.num_classes,
   )
   title = workdir.name
-  report.curves(rows, workdir / 'curves.png', title=title)
-  report.partition(counts, workdir / 'partition.png', title=title)
+  plots.curves(rows, workdir / 'curves.png', title=title)
+  plots.partition(counts, workdir / 'partition.png', title=title)
   summary = report.summarise(rows, experiment.config, model)
   summary['time/process_s'] = time.perf_counter() - started
   metrics.write_json(workdir / 'summary.json', summary)

@@ -30,6 +30,7 @@ FLOORS = {
   'artifact': 4,
   'train': 5,
   'experiment': 5,
+  'plots': 5,
   'report': 5,
   'config': 5,
 }
@@ -40,8 +41,8 @@ SAME_FLOOR = {
   'exchange': {'wire'},
   'artifact': {'wire', 'metrics'},
   'experiment': {'config'},
-  'report': {'experiment', 'config'},
-  'train': {'report', 'experiment'},
+  'report': {'plots', 'experiment', 'config'},
+  'train': {'plots', 'report', 'experiment'},
 }
 FORBIDDEN = {
   'algorithms': {'data', 'codecs', 'models', 'wire', 'network'},
