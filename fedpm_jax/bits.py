@@ -33,7 +33,7 @@ class Archived(NamedTuple):
     q: uint16 `[d]`, what the round started from.
     symbols: uint8 `[K, ceil(d / 8)]`, packed masks.
     known_q: uint16 `[d]`, the theta of the round before.
-    known_members: bool `[M]`, who had it.
+    known_members: bool `[M]`, who had it; nobody where the run did not ask.
   """
 
   round_idx: int
@@ -108,15 +108,15 @@ def costs(
       real[name].append(len(message))
       ideal[name].append(ideal_bits(name, mask, side))
   known = Known(kept.known_q, kept.known_members)
-  side = codecs.SideInformation(
-    sizes=sizes,
-    expected=exchange.expected(known, server_state, kept.round_idx),
-  )
   for name in DOWNLINK:
-    message = wire.encode(
-      kept.q, side, codec=name, kind=wire.Kind.DOWNLINK, **ends
+    _, real[name] = exchange.downlink(
+      kept.q,
+      known if name == 'theta_news' else (),
+      server_state,
+      kept.ids,
+      kept.round_idx,
+      codec=name,
     )
-    real[name].append(len(message))
   rows = []
   for name, lengths in real.items():
     row = {

@@ -57,8 +57,9 @@ def default() -> ml_collections.ConfigDict:
         # relative_entropy
         'uplink': 'dither',
         'downlink': 'theta_news',  # theta_raw, theta_levels, theta_news
-        # Whether the server must not know the clients' random numbers: the
-        # privacy of a sampled mask rests on that.  See README.md.
+        # Whether to refuse what only works where the server knows the clients'
+        # random numbers.  In a simulation it could derive them all the same;
+        # a deployment draws them on the client.  See README.md.
         'private_randomness': False,
         'keep_every': 10,  # rounds whose masks are kept for report --bits
       },

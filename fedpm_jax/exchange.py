@@ -139,6 +139,9 @@ class Exchange:
         round_idx=round_idx,
         client=int(client),
       )
+      problem = self._method.compressor.check(symbol)
+      if problem:
+        raise codecs.WireError(f'symbols of client {client}: {problem}.')
       if self._is_mask:
         density = np.count_nonzero(symbol) / self._size
         result.densities.append(density)
@@ -159,6 +162,8 @@ class Exchange:
     server_state: Any,
     ids: np.ndarray,
     round_idx: int,
+    *,
+    codec: str | None = None,
   ) -> tuple[np.ndarray, list[int]]:
     """What the clients decode, and the bytes that each of them receives.
 
@@ -171,7 +176,9 @@ class Exchange:
       server_state: only its shapes are used.
       ids: the cohort's, `[K]`.
       round_idx: 0-based.
+      codec: instead of the method's, to compare.
     """
+    codec = codec or self._method.downlink
     address = {
       'kind': wire.Kind.DOWNLINK,
       'round_idx': round_idx,
@@ -185,11 +192,11 @@ class Exchange:
       received, num_bytes[informed] = self._carry(
         payload,
         side._replace(expected=expected),
-        codec=self._method.downlink,
+        codec=codec,
         **address,
       )
     if not informed.all():
-      codec = 'theta_levels' if known else self._method.downlink
+      codec = 'theta_levels' if known else codec
       received, num_bytes[~informed] = self._carry(
         payload, side, codec=codec, **address
       )

@@ -170,7 +170,7 @@ def costs(
 ) -> list[dict[str, Any]]:
   """What every codec would have cost in some rounds of a run; see `bits.costs`."""
   engine = experiment.engine
-  # Seeds and shapes only; whatever the run used, dithers are compared too.
+  # Whatever the run used: what it could have used is compared.
   method = engine.method._replace(uplink='dither', downlink='theta_news')
   exchange = exchanges.Exchange(
     method, seed=experiment.config['seed'], server_step=engine.server_step

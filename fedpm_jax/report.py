@@ -119,13 +119,14 @@ def files(workdir: pathlib.Path) -> str:
   )
 
 
-def compare_codecs(workdir: pathlib.Path) -> str:
+def compare_codecs(workdir: pathlib.Path, *, data_dir: str = '') -> str:
   """What every codec would have cost for the symbols that a run kept.
 
   Writes bits.csv and bits.png beside them.
 
   Args:
     workdir: of the run.
+    data_dir: of TFDS, as `config.data.dir`, which a run does not note down.
 
   Returns:
     A Markdown table, a row per kept round.
@@ -135,6 +136,7 @@ def compare_codecs(workdir: pathlib.Path) -> str:
   """
   kept = bits.load(workdir)
   config = configs.from_dict(metrics.read_json(workdir / 'config.json'))
+  config.data.dir = data_dir
   experiments.use_all_cores()
   costs = experiments.costs(experiments.build(config), kept)
   columns = list(max(costs, key=len))
@@ -168,13 +170,16 @@ def main() -> None:
     'bits', None, 'A run: what would every codec have cost?', required=True
   )
 
-  def run(argv):
+  data_dir = flags.DEFINE_string('data_dir', '', 'As config.data.dir.')
+
+  def start(argv):
     if len(argv) > 1:
       raise ValueError(f'Unexpected arguments: {argv[1:]}; see --help.')
-    print(compare_codecs(pathlib.Path(folder.value)))
+    run = pathlib.Path(folder.value)
+    print(compare_codecs(run, data_dir=data_dir.value))
 
   try:
-    app.run(run)
+    app.run(start)
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
 

@@ -269,8 +269,10 @@ class Engine:
       )
     received = self.exchange.uplink(symbols[:count], q, cohort.ids, round_idx)
     wire_done = time.perf_counter()
-    if archive and received.densities and known:
-      archive(bits.Archived(round_idx, cohort.ids, q, received.symbols, *known))
+    if archive and received.densities:
+      before = known or Known(q, np.zeros(self._num_clients, np.bool_))
+      sent = received.symbols
+      archive(bits.Archived(round_idx, cohort.ids, q, sent, *before))
     server, info = self.server_step(
       state.server,
       jnp.asarray(q),

@@ -143,7 +143,16 @@ def _shares(blocks: np.ndarray, hit: np.ndarray) -> tuple[int, int]:
   )
 
 
+def _check(distance: np.ndarray) -> None:
+  if distance.max() > MAX_DISTANCE:
+    raise ValueError(
+      f'dither: side.guess.distance: got {distance.max()}, expected at most'
+      f' {MAX_DISTANCE}.'
+    )
+
+
 def _encode(mask: np.ndarray, side: base.SideInformation) -> bytes:
+  _check(side.guess.distance)
   flips = mask ^ side.guess.mask
   index = _best_sigma(side.guess.distance, flips)
   positions, counts = _uncertain(side.guess.distance, index)
@@ -163,6 +172,7 @@ def _encode(mask: np.ndarray, side: base.SideInformation) -> bytes:
 def _decode(
   payload: bytes, count: int, side: base.SideInformation
 ) -> np.ndarray:
+  _check(side.guess.distance)
   if len(payload) < _HEAD.size:
     raise base.WireError(
       f'dither: payload: got {len(payload)} B, expected at least {_HEAD.size}.'
@@ -186,11 +196,13 @@ def _decode(
   blocks[hit] = inside.reshape(-1, _BLOCK)
   reader.finish()
   rest = blocks.reshape(-1)
-  canonical = blocks[hit].any(axis=1).all() and not (
+  consistent = blocks[hit].any(axis=1).all() and not (
     rest[count:].any() or rest[positions].any()
   )
-  if not canonical or _shares(blocks, hit) != tuple(shares):
-    raise base.WireError('dither: blocks are not as an encoder writes them.')
+  if not consistent or _shares(blocks, hit) != tuple(shares):
+    raise base.WireError(
+      'dither: blocks and their shares contradict each other.'
+    )
   mask = side.guess.mask ^ rest[:count]
   mask[positions] ^= np.concatenate(flips)
   return mask

@@ -19,10 +19,10 @@ Payload (varint: see varint.py):
               3: the same, all contexts taken for one
     varint    n <= 256, the number of levels
     n varints the smallest, then each gap to the next, minus one
-    varint    the least difference in levels, plus n
-    for each context that occurs, in order:
-      2 varints     the least difference above that one, how many follow
-      that many     counts of each
+    varint    the least difference in levels, plus n, in [1, 2 n)
+    varints   for each context that occurs, in order: its least difference above
+              that one, and how many differences follow from there
+    varints   the counts of all these
     4 B words range coder: differences, context by context
 """
 
@@ -108,15 +108,17 @@ def _encode_news(q, levels, expected) -> bytes:
   order, sizes = _by_context(expected.context)
   news = (_index(levels)[q] - _index(levels)[expected.q])[order]
   lowest = int(news.min())
-  table = [levels.size, *(np.diff(levels, prepend=-1) - 1)]
-  table.append(lowest + levels.size)
+  gaps = np.diff(levels, prepend=-1) - 1
+  spans, all_counts = [lowest + levels.size], []
   writer = rangecoder.Writer()
   for group in base.split(news - lowest, sizes):
     counts = np.bincount(group)
     first = int(np.argmax(counts > 0))
-    table += [first, counts.size - first, *counts[first:]]
+    spans += [first, counts.size - first]
+    all_counts.append(counts[first:])
     writer.levels(group - first, counts[first:])
-  return varint.encode(np.array(table)) + writer.finish()
+  table = np.concatenate([[levels.size], gaps, spans, *all_counts])
+  return varint.encode(table) + writer.finish()
 
 
 def _decode(
@@ -147,34 +149,42 @@ def _decode_news(payload, count, expected) -> np.ndarray:
     raise base.WireError(
       f'theta_news: levels: got {levels[-1]}, expected below 65536.'
     )
-  lowest = int(table.read(1)[0]) - int(n)
   order, sizes = _by_context(expected.context)
-  all_counts = []
-  for size in sizes:
-    first, alphabet = table.read(2)
-    if not 1 <= alphabet <= 2 * n or first > 2 * n:
-      raise base.WireError(
-        f'theta_news: differences: got {alphabet} from {first} on, expected at'
-        f' most {2 * n}.'
-      )
-    counts = table.read(alphabet)
+  lowest, *spans = table.read(1 + 2 * len(sizes))
+  first, alphabets = np.array(spans).reshape(-1, 2).T
+  if (
+    not 1 <= lowest < 2 * n
+    or min(alphabets) < 1
+    or first.min() != 0
+    or (lowest + (first + alphabets).max() > 2 * n)
+  ):
+    raise base.WireError(
+      f'theta_news: differences: expected within {2 * n - 1} numbers, got'
+      f' {alphabets.tolist()} of them from {first.tolist()} on.'
+    )
+  all_counts = base.split(table.read(alphabets.sum()), tuple(alphabets))
+  for size, counts in zip(sizes, all_counts, strict=True):
     if counts.sum() != size or not (counts[0] and counts[-1]):
       raise base.WireError('theta_news: counts do not add up.')
-    all_counts.append((int(first), counts))
   reader = rangecoder.Reader(table.rest())
   news = []
-  for size, (first, counts) in zip(sizes, all_counts, strict=True):
+  for size, low, counts in zip(sizes, first, all_counts, strict=True):
     group = reader.levels(size, counts)
     if (np.bincount(group, minlength=counts.size) != counts).any():
       raise base.WireError('theta_news: counts are not those of the symbols.')
-    news.append(group + (first + lowest))
+    news.append(group + (low + lowest - n))
   reader.finish()
   index = np.empty(count, np.int64)
   index[order] = np.concatenate(news)
   index += _index(levels)[expected.q]
   if index.min() < 0 or index.max() >= n:
     raise base.WireError('theta_news: a difference leads to no level.')
-  return levels[index].astype(np.uint16)
+  q = levels[index].astype(np.uint16)
+  if np.bincount(index, minlength=n).min() == 0 or np.array_equal(
+    q, expected.q
+  ):
+    raise base.WireError('theta_news: is not as short as an encoder writes it.')
+  return q
 
 
 def _merged(expected: base.Expected) -> base.Expected:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 
 class Compressor(NamedTuple):
@@ -20,9 +21,12 @@ class Compressor(NamedTuple):
       the key is that of `compress`, known to both ends.
     num_symbols: d -> how many symbols there are.
     symbols: their sort, a key of `codecs.base.DTYPES`.
+    check: (symbols, NumPy) -> why no client can have sent them; empty if one
+      can.  Called with what arrived, before `decompress`.
   """
 
   compress: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
   decompress: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
   num_symbols: Callable[[int], int]
   symbols: str
+  check: Callable[[np.ndarray], str] = lambda symbols: ''

@@ -12,10 +12,10 @@ above the block's relative entropy KL(theta_k || theta_g).  With a smaller J the
 mask is biased towards theta_g, as if the client had made a smaller step:
 tests/compressors compares the law with the closed form.
 
-Blocks are made of cells of equal size whose positions are spread over the whole
-network, so that their relative entropies are alike.  A block is 1, 2, 4, ...
-cells, as many as keep its relative entropy at or below `target_bits`; that
-number is sent too.  The smallest block, one cell, bounds the rate by
+Blocks are made of cells of equal size.  A cell takes every n-th position, with
+an odd n, so that it meets all channels of all layers and the cells' relative
+entropies are alike.  A block is 1, 2, 4, ... cells, as many as keep the blocks'
+mean relative entropy at or below `target_bits`; that number is sent too.  The smallest block, one cell, bounds the rate by
 log2 J / cell bits per parameter whatever theta_k is.
 
 References: Havasi, Peharz, Hernandez-Lobato, "Minimal random code learning",
@@ -28,6 +28,7 @@ borders in the message; blocks of spread positions instead of neighbours.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from fedpm_jax import masks
@@ -47,7 +48,8 @@ def relative_entropy(
   Args:
     cell: parameters of a cell.
     candidates: J, a power of two if no part of a bit shall be wasted.
-    target_bits: of relative entropy, which a block is to have at most.
+    target_bits: of relative entropy, which a block is to have on average at
+      most.
 
   Raises:
     ValueError: a number that makes no sense.
@@ -59,7 +61,7 @@ def relative_entropy(
     )
 
   def cells_of(size):
-    return -(-size // cell)
+    return -(-size // cell) | 1  # odd: shares no factor with channel counts
 
   def in_cells(flat):
     """[d] -> [cell, cells]: neighbours lie in different cells."""
@@ -91,7 +93,7 @@ def relative_entropy(
     blocks = jax.ops.segment_sum(
       weights.T, block_of(doublings), num_segments=cells
     )
-    # The client's own randomness: no candidate has this number.
+    # A key of its own, which no candidate has.  The server could derive it.
     chosen = jax.random.categorical(
       jax.random.fold_in(key, candidates), blocks, axis=-1
     )
@@ -109,7 +111,14 @@ def relative_entropy(
   def num_symbols(size):
     return 1 + cells_of(size)
 
-  return base.Compressor(compress, decompress, num_symbols, 'index')
+  def check(symbols):
+    doublings, indices = int(symbols[0]), symbols[1:]
+    blocks = ((indices.size - 1) >> doublings) + 1
+    if doublings > _MAX_DOUBLINGS or indices.max() >= candidates:
+      return f'got {doublings} and up to {indices.max()} for {candidates}'
+    return 'got more indices than blocks' if indices[blocks:].any() else ''
+
+  return base.Compressor(compress, decompress, num_symbols, 'index', check)
 
 
 def divergence(update: jax.Array, payload: jax.Array) -> jax.Array:
@@ -119,6 +128,9 @@ def divergence(update: jax.Array, payload: jax.Array) -> jax.Array:
     update: theta_k as q, uint16 `[d]`.
     payload: theta_g as q, uint16 `[d]`.
   """
-  p, r = masks.theta_of(update), masks.theta_of(payload)
-  ones = p * jnp.log2(p / r)
-  return ones + (1 - p) * jnp.log2((1 - p) / (1 - r))
+  # By exact integer differences: where theta hardly moved, the two terms cancel.
+  a, b = update.astype(jnp.int32), payload.astype(jnp.int32)
+  p, moved = masks.theta_of(update), (a - b).astype(jnp.float32)
+  ones = p * jnp.log1p(moved / b)
+  zeros = (1 - p) * jnp.log1p(-moved / (masks.SCALE - b))
+  return jnp.maximum(ones + zeros, 0) / np.float32(np.log(2))

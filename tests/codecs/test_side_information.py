@@ -1,11 +1,15 @@
 """`dither` and `theta_news`: codes that live on what the receiver knows."""
 
+import contextlib
+
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from scipy import special
 
 from fedpm_jax import codecs
-from fedpm_jax.codecs import base, dither, theta_news
+from fedpm_jax.codecs import base, dither, theta_news, varint
 
 D = 60_000
 
@@ -80,7 +84,7 @@ def test_the_tables_are_those_of_the_format():
 
 @pytest.mark.parametrize(
   ('position', 'message'),
-  [(0, 'tables'), (4, 'sigma'), (5, 'not as an encoder|range coder')],
+  [(0, 'tables'), (4, 'sigma'), (5, 'contradict|range coder')],
 )
 def test_odd_dither_payloads_name_what_is_odd(rng, position, message):
   q, (u,), (mask,) = drifted(rng, drift=0.3)
@@ -179,7 +183,12 @@ def test_a_theta_that_nobody_expected_costs_one_byte_more(rng):
     (b'\2\2\5\0\2\0\1\2', 'add up'),
     (b'\2\2\5\0\2\0\2\3\0', 'add up'),
     (b'\2\2\5\0\2\0\2\1\2' + 4 * b'\0', 'not those of the symbols'),
-    (b'\2\2\5\0\0\0\1\3', 'leads to no level'),
+    (b'\2\2\5\0\1\0\1\3', 'leads to no level'),
+    (b'\2\1\5\1\0\1\3', 'as short'),
+    (b'\2\2\4\0\2\0\1\3', 'as short'),
+    (b'\2\1\5\x80\x80\x80\x80\x10\0\1\3', 'differences'),
+    (b'\2\2\5\0\1\1\1\3', 'differences'),
+    (b'\2\2\5\0\1\0\4\1\0\1\1', 'differences'),
   ],
 )
 def test_odd_news_name_what_is_odd(payload, message):
@@ -187,3 +196,54 @@ def test_odd_news_name_what_is_odd(payload, message):
   side = base.SideInformation(sizes=(3,), expected=expected)
   with pytest.raises(codecs.WireError, match=message):
     codecs.CODECS['theta_news'].decode(payload, 3, side)
+
+
+def news_payload(rng):
+  """A valid payload of the form that codes differences, and its side."""
+  d = 64
+  index = rng.integers(0, 4, d)
+  levels = np.array([3, 900, 901, 40000], np.uint16)
+  expected = levels[np.clip(index + rng.integers(-1, 2, d), 0, 3)]
+  context = rng.integers(0, 3, d).astype(np.uint8)
+  side = base.SideInformation(
+    sizes=(d,), expected=base.Expected(expected, context)
+  )
+  payload = codecs.CODECS['theta_news'].encode(levels[index], side)
+  assert payload[0] in (2, 3)
+  return payload, side
+
+
+def test_every_damaged_byte_of_news_is_harmless(rng):
+  payload, side = news_payload(rng)
+  for position in range(1, len(payload)):
+    for flip in (1, 2, 64, 128, 255):
+      damaged = bytearray(payload)
+      damaged[position] ^= flip
+      for form in (2, 3):
+        damaged[0] = form
+        with contextlib.suppress(codecs.WireError):
+          codecs.CODECS['theta_news'].decode(bytes(damaged), 64, side)
+
+
+@hypothesis.settings(max_examples=200, deadline=None)
+@hypothesis.given(
+  numbers=st.lists(
+    st.integers(0, 9) | st.sampled_from([2**31, 2**32, 2**35 - 1]), max_size=20
+  ),
+  form=st.sampled_from([2, 3]),
+  tail=st.binary(max_size=12),
+)
+def test_any_table_of_news_is_harmless(numbers, form, tail):
+  expected = base.Expected(np.full(9, 5, 'u2'), np.arange(9, dtype='u1') % 2)
+  side = base.SideInformation(sizes=(9,), expected=expected)
+  table = varint.encode(np.array(numbers)) if numbers else b''
+  with contextlib.suppress(codecs.WireError):
+    codecs.CODECS['theta_news'].decode(bytes([form]) + table + tail, 9, side)
+
+
+def test_a_distance_beyond_the_table_is_the_callers_mistake(rng):
+  q, (u,), (mask,) = drifted(rng, drift=0.3)
+  guess = dither.guess(q, u)
+  guess.distance[7] = 65535
+  with pytest.raises(ValueError, match='distance: got 65535'):
+    codecs.CODECS['dither'].encode(mask, base.SideInformation(q, (D,), guess))

@@ -75,6 +75,45 @@ def test_the_bias_vanishes_with_more_candidates():
   assert (np.abs(got.mean(axis=0) - p) < error).all()
 
 
+def test_the_smallest_steps_have_no_negative_divergence():
+  for b in (655, 20000, 64881):
+    for step in (-2, -1, 0, 1, 2):
+      q = lambda x: jnp.full(1, x, jnp.uint16)
+      got = float(relative_entropy.divergence(q(b + step), q(b))[0])
+      p, r = (b + step) / 65536, b / 65536
+      exact = p * np.log2(p / r) + (1 - p) * np.log2((1 - p) / (1 - r))
+      assert 0 <= got < 1e-6
+      assert got == pytest.approx(exact, abs=3e-8)
+
+
+def test_cells_meet_all_channels():
+  """The cells' relative entropies stay alike where one channel moves only."""
+  size, channels = 896 * 64, 64
+  moved = np.arange(size) % channels == 5
+  compressor = MAKE(cell=64, candidates=16)
+  cells = compressor.num_symbols(size) - 1
+  padded = np.pad(moved, (0, 64 * cells - size)).reshape(64, cells)
+  assert padded.sum(axis=0).max() <= 2
+  with_factor = moved.reshape(64, 896)
+  assert with_factor.sum(axis=0).max() == 64  # what an even number would do
+
+
+@pytest.mark.parametrize(
+  ('symbols', 'message'),
+  [
+    ([16, 1, 1, 1], 'got 16'),
+    ([0, 1, 8, 1], 'up to 8 for 8'),
+    ([1, 1, 1, 1], 'more indices than blocks'),
+    ([1, 7, 7, 0], ''),
+  ],
+)
+def test_what_no_client_can_have_sent_is_found(symbols, message):
+  compressor = MAKE(cell=8, candidates=8)
+  problem = compressor.check(np.array(symbols, np.uint16))
+  assert message in problem
+  assert bool(message) == bool(problem)
+
+
 def test_no_step_is_no_bias():
   theta = q_of(np.linspace(0.05, 0.95, 50))
   draws = 4000
@@ -97,7 +136,7 @@ def test_blocks_hold_what_they_are_meant_to_hold(rng, size, std):
   compressor = MAKE(cell=64, candidates=16, target_bits=3.0)
   key = keys.derive(0, keys.Purpose.UPLINK)
   symbols = np.asarray(compressor.compress(key, theta_k, theta_g))
-  cells = -(-size // 64)
+  cells = -(-size // 64) | 1
   assert symbols.shape == (1 + cells,)
   assert compressor.num_symbols(size) == 1 + cells
   assert symbols[1:].max() < 16
