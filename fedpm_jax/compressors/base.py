@@ -19,7 +19,6 @@ class Compressor(NamedTuple):
       the client was sent this round.
     decompress: (key, symbols, payload `[d]`) -> update, as the server sees it;
       the key is that of `compress`, known to both ends.
-    num_symbols: d -> how many symbols there are.
     symbols: their sort, a key of `codecs.base.DTYPES`.
     check: (symbols, NumPy) -> why no client can have sent them; empty if one
       can.  Called with what arrived, before `decompress`.
@@ -27,6 +26,5 @@ class Compressor(NamedTuple):
 
   compress: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
   decompress: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-  num_symbols: Callable[[int], int]
   symbols: str
   check: Callable[[np.ndarray], str] = lambda symbols: ''

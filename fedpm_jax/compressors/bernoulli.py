@@ -23,4 +23,4 @@ def bernoulli() -> base.Compressor:
     del key, payload
     return symbols
 
-  return base.Compressor(compress, decompress, lambda size: size, 'mask')
+  return base.Compressor(compress, decompress, 'mask')

@@ -15,8 +15,9 @@ tests/compressors compares the law with the closed form.
 Blocks are made of cells of equal size.  A cell takes every n-th position, with
 an odd n, so that it meets all channels of all layers and the cells' relative
 entropies are alike.  A block is 1, 2, 4, ... cells, as many as keep the blocks'
-mean relative entropy at or below `target_bits`; that number is sent too.  The smallest block, one cell, bounds the rate by
-log2 J / cell bits per parameter whatever theta_k is.
+mean relative entropy at or below `target_bits`; that number is sent too.  The
+smallest block, one cell, bounds the rate by log2 J / cell bits per parameter
+whatever theta_k is.
 
 References: Havasi, Peharz, Hernandez-Lobato, "Minimal random code learning",
 ICLR 2019 (the importance sampler); Isik, Pase, Gunduz, Koyejo, Weissman,
@@ -108,17 +109,19 @@ def relative_entropy(
     mask = dithers(key, indices) < in_cells(payload)
     return mask.reshape(-1)[: payload.size]
 
-  def num_symbols(size):
-    return 1 + cells_of(size)
-
   def check(symbols):
     doublings, indices = int(symbols[0]), symbols[1:]
     blocks = ((indices.size - 1) >> doublings) + 1
     if doublings > _MAX_DOUBLINGS or indices.max() >= candidates:
-      return f'got {doublings} and up to {indices.max()} for {candidates}'
-    return 'got more indices than blocks' if indices[blocks:].any() else ''
+      return (
+        f'got blocks of 2^{doublings} cells and an index of {indices.max()},'
+        f' expected at most 2^{_MAX_DOUBLINGS} and {candidates - 1}'
+      )
+    if indices[blocks:].any():
+      return f'got indices beyond the {blocks} blocks, expected zeros'
+    return ''
 
-  return base.Compressor(compress, decompress, num_symbols, 'index', check)
+  return base.Compressor(compress, decompress, 'index', check)
 
 
 def divergence(update: jax.Array, payload: jax.Array) -> jax.Array:

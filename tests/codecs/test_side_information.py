@@ -3,12 +3,13 @@
 import contextlib
 
 import hypothesis
+import jax
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 from scipy import special
 
-from fedpm_jax import codecs
+from fedpm_jax import codecs, keys, wire
 from fedpm_jax.codecs import base, dither, theta_news, varint
 
 D = 60_000
@@ -247,3 +248,39 @@ def test_a_distance_beyond_the_table_is_the_callers_mistake(rng):
   guess.distance[7] = 65535
   with pytest.raises(ValueError, match='distance: got 65535'):
     codecs.CODECS['dither'].encode(mask, base.SideInformation(q, (D,), guess))
+
+
+@pytest.mark.parametrize('drift', [0.0, 0.3])
+def test_dithers_of_another_round_client_or_theta_are_detected(drift):
+  """Where all that two ends derive differs, though the header agrees."""
+  d = 5000
+  rng = np.random.default_rng(0)
+  q = rng.integers(1000, 64000, d).astype(np.uint16)
+  q_k = np.clip(q * (1 + drift * rng.standard_normal(d)), 1, 65535)
+  draw = lambda key: np.asarray(jax.random.bits(key, (d,), np.uint16))
+  derive = lambda round_idx, client: draw(
+    keys.derive(0, keys.Purpose.UPLINK, round_idx=round_idx, client=client)
+  )
+  side = lambda q, dithers: codecs.SideInformation(
+    q, (d,), dither.guess(q, dithers)
+  )
+  mine = side(q, derive(3, 4))
+  mask = derive(3, 4) < q_k.astype(np.uint16)
+  address = {
+    'codec': 'dither',
+    'kind': wire.Kind.UPLINK,
+    'round_idx': 3,
+    'client': 4,
+    'layout_hash': bytes(8),
+  }
+  message = wire.encode(mask, mine, **address)
+  np.testing.assert_array_equal(wire.decode(message, mine, **address), mask)
+  other_theta = q.copy()
+  other_theta[:50] -= 999
+  for theirs in (
+    side(q, derive(2, 4)),
+    side(q, derive(3, 5)),
+    side(other_theta, derive(3, 4)),
+  ):
+    with pytest.raises(codecs.WireError):
+      wire.decode(message, theirs, **address)
