@@ -24,6 +24,8 @@ import time
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from fedpm_jax import allocator  # noqa: E402
+
 SHAPES = {  # image, classes
   'conv2': ((28, 28, 1), 10),
   'conv4': ((28, 28, 1), 10),
@@ -88,11 +90,10 @@ def measure(args) -> dict:
   import numpy as np
   import optax
 
-  from fedpm_jax import algorithms, compressors, rounds
-  from fedpm_jax import experiment as experiments
+  from fedpm_jax import algorithms, compressors, machine, rounds
   from fedpm_jax import network as networks
 
-  experiments.use_all_cores()
+  machine.use_all_cores()
   image_shape, classes = SHAPES[args.model]
   network = networks.build(
     networks.Spec(
@@ -220,6 +221,7 @@ def main() -> None:
   parser.add_argument('--table', action='store_true')
   parser.add_argument('--json', help='a file; - for standard output')
   args = parser.parse_args()
+  allocator.restart_with_huge_pages()
   if args.table:
     rows = [measure_apart(args, **changes) for changes in TABLE]
   else:

@@ -237,5 +237,9 @@ def _address(network: masks.Network, codec: str) -> dict[str, Any]:
 @functools.lru_cache(maxsize=4)
 def fingerprint(spec: networks.Spec) -> str:
   """16 hex digits of the SHA-256 of the regenerated weights."""
-  weights = np.asarray(jax.jit(networks.build(spec).weights)())
+  network = networks.build(spec)
+  regenerate = jax.jit(
+    network.weights, compiler_options=network.compiler_options
+  )
+  weights = np.asarray(regenerate())
   return hashlib.sha256(weights.astype('<f4').tobytes()).hexdigest()[:16]

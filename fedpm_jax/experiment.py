@@ -1,8 +1,6 @@
 """From a configuration to the functions of a run; here the ConfigDict ends."""
 
-import contextlib
 import json
-import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -220,19 +218,6 @@ def _compressor(wire: ml_collections.ConfigDict) -> Any:
         " 'bernoulli' with the uplink 'prior'."
       )
   return compressor
-
-
-def use_all_cores() -> None:
-  """On a CPU, one JAX device per core, so that clients train side by side.
-
-  XLA's CPU backend uses several cores inside one operation, which pays for
-  large matrices only; a client per core keeps every core busy.  Too late, and
-  left as it is, where this process has already used JAX.
-  """
-  affinity = getattr(os, 'sched_getaffinity', None)  # Linux only
-  cores = len(affinity(0)) if affinity else os.cpu_count()
-  with contextlib.suppress(RuntimeError):
-    jax.config.update('jax_num_cpu_devices', cores)
 
 
 def _row(table, config, section, key):

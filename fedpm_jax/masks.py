@@ -115,7 +115,18 @@ def ravel(layout: Layout, params: Any) -> jax.Array:
     for part in name.split('/'):
       leaf = leaf[part]
     flat.append(leaf.reshape(math.prod(shape)))
-  return jnp.concatenate(flat)
+  return _concatenated(flat)
+
+
+def _concatenated(parts: list[jax.Array]) -> jax.Array:
+  """One vector, as a plain copy.
+
+  XLA's CPU backend fuses what comes before and after into the concatenation,
+  and then asks for every single element which part it belongs to: without the
+  barriers this was a quarter of a training step.
+  """
+  parts = lax.optimization_barrier(parts)
+  return lax.optimization_barrier(jnp.concatenate(parts))
 
 
 # Frozen weights -------------------------------------------------------------
@@ -193,17 +204,17 @@ def weights(
     bits = lambda key: jax.random.bits(key, (count,), dtype)
     return jax.vmap(bits)(keys.wrap(block_keys))
 
-  drawn = draw_kind(draw)
+  # One float multiplication: a compiler may not round it in another way.
+  scales = [unit * gain / math.sqrt(fan_in) for fan_in in layout.fan_ins]
+  scales = np.repeat(np.array(scales, np.float32), blocks)
+  # Drawn once: XLA would fuse a copy of the generator into every slice below,
+  # each of which takes it as long to compile as the first.
+  drawn = lax.optimization_barrier(draw_kind(draw) * scales[:, None])
   parts, start = [], 0
-  for size, count, fan_in in zip(
-    layout.sizes, blocks, layout.fan_ins, strict=True
-  ):
-    # One float multiplication: a compiler may not round it in another way.
-    scale = np.float32(unit * gain / math.sqrt(fan_in))
-    tensor = drawn[start : start + count].reshape(-1)[:size]
-    parts.append(tensor * scale)
+  for size, count in zip(layout.sizes, blocks, strict=True):
+    parts.append(drawn[start : start + count].reshape(-1)[:size])
     start += count
-  return jnp.concatenate(parts)
+  return _concatenated(parts)
 
 
 # Theta ----------------------------------------------------------------------
@@ -227,6 +238,11 @@ def scores_of(q: jax.Array) -> jax.Array:
 
 def bits16(key: jax.Array, size: int) -> jax.Array:
   """The dithers u, uint16 `[size]`."""
+  # The i-th depends on i alone.  XLA's CPU backend makes no vector code for an
+  # odd number of them, which is six times slower: one too many is drawn then.
+  if size % 2:
+    u = jax.random.bits(key, (size + 1,), jnp.uint16)
+    return lax.optimization_barrier(u)[:size]
   return jax.random.bits(key, (size,), jnp.uint16)
 
 
@@ -270,7 +286,9 @@ def scores_gradient(
   Returns:
     float32 `[d]`.
   """
-  return params_gradient * weights * ESTIMATORS[estimator](theta)
+  gradient = params_gradient * weights * ESTIMATORS[estimator](theta)
+  # Once, and not again in each of the optimiser's updates that need it.
+  return lax.optimization_barrier(gradient)
 
 
 class Network(NamedTuple):

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from fedpm_jax import artifact, bits, metrics, plots, version
+from fedpm_jax import artifact, bits, machine, metrics, plots, version
 from fedpm_jax import config as configs
 from fedpm_jax import experiment as experiments
 
@@ -137,7 +137,7 @@ def compare_codecs(workdir: pathlib.Path, *, data_dir: str = '') -> str:
   kept = bits.load(workdir)
   config = configs.from_dict(metrics.read_json(workdir / 'config.json'))
   config.data.dir = data_dir
-  experiments.use_all_cores()
+  machine.use_all_cores()
   costs = experiments.costs(experiments.build(config), kept)
   columns = list(max(costs, key=len))
   lines = [','.join(columns)]
@@ -166,6 +166,7 @@ def compare_codecs(workdir: pathlib.Path, *, data_dir: str = '') -> str:
 def main() -> None:
   """Parses the flags; a mistake of the user is one line."""
   logging.set_verbosity(logging.WARNING)
+  machine.keep_compiled_programs()
   folder = flags.DEFINE_string(
     'bits', None, 'A run: what would every codec have cost?', required=True
   )

@@ -113,9 +113,9 @@ def make_clients_step(
 
   def one_client(pair, shared):
     member, client_state = pair
-    payload, images, labels = shared
+    payload, received, images, labels = shared
     update, client_state, info = method.algorithm.client_update(
-      payload,
+      received,
       local.ClientBatches(images, labels, member.indices, member.mask),
       client_state,
       keys.wrap(member.step_keys),
@@ -128,7 +128,9 @@ def make_clients_step(
     return symbols, client_state, info
 
   def one_device(pairs, shared):
-    train = lambda pair: one_client(pair, shared)
+    payload, *data = shared
+    received = method.algorithm.receive(payload)
+    train = lambda pair: one_client(pair, (payload, received, *data))
     return lax.map(train, pairs, batch_size=chunk if chunk > 1 else None)
 
   sharded = jax.shard_map(

@@ -4,6 +4,11 @@ Without a flag it trains FedPM on the embedded digits.  A second start of the
 same command continues where the first one was, even after `kill -9`.
 """
 
+from fedpm_jax import allocator
+
+if __name__ == '__main__':
+  allocator.restart_with_huge_pages()
+
 import contextlib
 import functools
 import os
@@ -21,7 +26,15 @@ import tqdm
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fedpm_jax import artifact, bits, checkpoint, metrics, plots, report
+from fedpm_jax import (
+  artifact,
+  bits,
+  checkpoint,
+  machine,
+  metrics,
+  plots,
+  report,
+)
 from fedpm_jax import experiment as experiments
 from fedpm_jax.data import partition, sources
 
@@ -55,7 +68,7 @@ def train(
   """
   started = time.perf_counter()
   workdir = pathlib.Path(workdir)
-  experiments.use_all_cores()
+  machine.use_all_cores()
   experiment = experiments.build(config, dataset)
   plain, last = experiment.config, config.rounds - 1
   blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(experiment.engine.init))
@@ -205,6 +218,7 @@ class _Progress:
 def main() -> None:
   """Parses the flags and runs; a mistake of the user is one line."""
   logging.set_verbosity(logging.WARNING)  # Orbax tells all that it does.
+  machine.keep_compiled_programs()
   try:
     # Defining the flag already reads the default file and its overrides.
     config_flag = config_flags.DEFINE_config_file(

@@ -10,6 +10,8 @@ PACKAGE = pathlib.Path(__file__).parent.parent / 'fedpm_jax'
 # A module may import those of lower floors, and what is named beside it.
 FLOORS = {
   'version': 0,
+  'allocator': 0,
+  'machine': 0,
   'threefry': 0,
   'keys': 0,
   'masks': 1,

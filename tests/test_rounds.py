@@ -273,12 +273,14 @@ def test_local_training_skips_empty_steps(rng):
   shorter = cohort._replace(
     indices=cohort.indices[:, :-1], mask=cohort.mask[:, :-1]
   )
-  update = jax.jit(engine.method.algorithm.client_update)
+  algorithm = engine.method.algorithm
+  update = jax.jit(algorithm.client_update)
+  received = algorithm.receive(engine.init().server.q)
   results = []
   for members in (cohort, shorter):
     batches = local.ClientBatches(
       *engine.data, members.indices[0], members.mask[0]
     )
     step_keys = keys.wrap(engine.members(members, 0).step_keys[0])
-    results.append(update(engine.init().server.q, batches, (), step_keys))
+    results.append(update(received, batches, (), step_keys))
   jax.tree.map(np.testing.assert_array_equal, *results)

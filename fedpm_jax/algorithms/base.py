@@ -17,10 +17,12 @@ class Algorithm(NamedTuple):
       client that has never taken part (an empty tuple where nothing is kept).
     broadcast: (server_state) -> payload `[d]`, what all clients of the round
       are sent.
-    client_update: (payload, local.ClientBatches, client_state, step_keys `[S]`)
-      -> (update `[d]`, client_state, info): ONE client, vectorised outside; a
-      key for each local step.  The update is what the compressor turns into
-      symbols.
+    receive: (payload) -> received: what every client makes of the payload, such
+      as the frozen weights; done once a device, however many clients it trains.
+    client_update: (received, local.ClientBatches, client_state, step_keys
+      `[S]`) -> (update `[d]`, client_state, info): ONE client, vectorised
+      outside; a key for each local step.  The update is what the compressor
+      turns into symbols.
     server_update: (server_state, updates `[K, d]`, round_idx)
       -> (server_state, info), updates as decompressed from what arrived.
     forgets: (round_idx) -> bool: whether the state after this round follows
@@ -31,6 +33,7 @@ class Algorithm(NamedTuple):
 
   init: Callable[..., tuple[Any, Any]]
   broadcast: Callable[..., Any]
+  receive: Callable[..., Any]
   client_update: Callable[..., tuple[Any, Any, Any]]
   server_update: Callable[..., tuple[Any, Any]]
   forgets: Callable[[int], bool]

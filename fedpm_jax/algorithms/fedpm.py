@@ -148,8 +148,11 @@ def fedpm(
   def broadcast(state):
     return state.q
 
-  def client_update(q, batches, client_state, step_keys):
-    weights = network.weights()
+  def receive(q):
+    return network.weights(), masks.scores_of(q)
+
+  def client_update(received, batches, client_state, step_keys):
+    weights, scores = received
 
     def gradient(scores, images, labels, mask, step_key):
       theta = jax.nn.sigmoid(scores)
@@ -162,7 +165,6 @@ def fedpm(
       )
       return grads, sums
 
-    scores = masks.scores_of(q)
     state = client_state if persistent_optimizer else optimizer.init(scores)
     scores, state, sums = local.train(
       gradient, optimizer, scores, state, batches, step_keys
@@ -192,5 +194,11 @@ def fedpm(
     }
 
   return base.Algorithm(
-    init, broadcast, client_update, server_update, forgets, eval_params
+    init,
+    broadcast,
+    receive,
+    client_update,
+    server_update,
+    forgets,
+    eval_params,
   )

@@ -13,19 +13,21 @@ from flax import linen as nn
 from fedpm_jax.models import lowering as lowerings
 
 WIDTHS = (64, 128, 256, 512, 1024)  # of the pairs of convolutions, in order
-DENSE_WIDTH = 256
+DENSE_WIDTHS = (256, 256)
 
 
 class ConvNet(nn.Module):
-  """CONV-`depth`; a pure function of its parameters and a batch of images.
+  """A small VGG network; a pure function of its parameters and images.
 
   Attributes:
-    depth: the number of convolutions: 2, 4, 6, 8 or 10.
+    widths: outputs of the convolutions, an even number of them.
+    dense_widths: outputs of the dense layers before the last.
     num_classes: the number of logits.
     lowering: how convolutions are computed; see `models.lowering`.
   """
 
-  depth: int = 4
+  widths: tuple[int, ...]
+  dense_widths: tuple[int, ...] = DENSE_WIDTHS
   num_classes: int = 10
   lowering: str = 'auto'
 
@@ -39,26 +41,32 @@ class ConvNet(nn.Module):
     Returns:
       [B, num_classes].
     """
-    pools = self.depth // 2
-    if self.depth % 2 or not 1 <= pools <= len(WIDTHS):
-      raise ValueError(f'depth: got {self.depth}, expected 2, 4, 6, 8 or 10')
+    pools = len(self.widths) // 2
     if x.ndim != 4 or min(x.shape[1:3]) < 2**pools:
       raise ValueError(
         f'images: got shape {x.shape}, expected [B, H, W, C] with H and W at '
         f'least {2**pools}, for {pools} pools'
       )
-    for i in range(self.depth):
-      shape = (3, 3, x.shape[-1], WIDTHS[i // 2])
+    for i, width in enumerate(self.widths):
+      shape = (3, 3, x.shape[-1], width)
       kernel, bias = _Parameters(shape, name=f'conv_{i}')()
       pool = i % 2 == 1
       x = lowerings.conv_block(
         x, kernel, bias, pool=pool, lowering=self.lowering
       )
     x = x.reshape(x.shape[0], -1)
-    for i, width in enumerate((DENSE_WIDTH, DENSE_WIDTH, self.num_classes)):
+    for i, width in enumerate((*self.dense_widths, self.num_classes)):
       x = nn.relu(x) if i else x
       x = nn.Dense(width, name=f'dense_{i}')(x)
     return x
+
+
+def conv(depth: int, *, num_classes: int, lowering: str = 'auto') -> ConvNet:
+  """CONV-`depth`, 2, 4, 6, 8 or 10; see `ConvNet`."""
+  if depth % 2 or not 2 <= depth <= 2 * len(WIDTHS):
+    raise ValueError(f'depth: got {depth}, expected 2, 4, 6, 8 or 10')
+  widths = tuple(width for width in WIDTHS[: depth // 2] for _ in range(2))
+  return ConvNet(widths, num_classes=num_classes, lowering=lowering)
 
 
 class _Parameters(nn.Module):

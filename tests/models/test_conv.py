@@ -26,13 +26,13 @@ def shapes_of(net, image):
   ],
 )
 def test_number_of_parameters(depth, image, num_classes, expected):
-  net = conv.ConvNet(depth=depth, num_classes=num_classes)
+  net = conv.conv(depth, num_classes=num_classes)
   leaves = jax.tree.leaves(shapes_of(net, image))
   assert sum(leaf.size for leaf in leaves) == expected
 
 
 def test_names_and_shapes():
-  shapes = shapes_of(conv.ConvNet(depth=2, num_classes=7), (9, 8, 3))
+  shapes = shapes_of(conv.conv(2, num_classes=7), (9, 8, 3))
   assert jax.tree.map(lambda leaf: leaf.shape, shapes) == {
     'conv_0': {'kernel': (3, 3, 3, 64), 'bias': (64,)},
     'conv_1': {'kernel': (3, 3, 64, 64), 'bias': (64,)},
@@ -67,7 +67,7 @@ def test_network_is_the_plain_one_whatever_the_lowering(rng):
   x = jnp.float32(rng.normal(size=(4, 7, 8, 1)))
   params = jax.tree.map(
     lambda leaf: np.float32(rng.normal(scale=0.1, size=leaf.shape)),
-    shapes_of(conv.ConvNet(depth=2), (7, 8, 1)),
+    shapes_of(conv.conv(2, num_classes=10), (7, 8, 1)),
   )
 
   def logits_and_gradients(network, lowering):
@@ -82,7 +82,7 @@ def test_network_is_the_plain_one_whatever_the_lowering(rng):
 
   expected = logits_and_gradients(plain_conv2, 'lax')
   for lowering in ('im2col', 'winograd'):
-    net = conv.ConvNet(depth=2, lowering=lowering)
+    net = conv.conv(2, num_classes=10, lowering=lowering)
     results = logits_and_gradients(
       lambda params, x, net=net: net.apply({'params': params}, x), lowering
     )
@@ -93,10 +93,10 @@ def test_network_is_the_plain_one_whatever_the_lowering(rng):
 @pytest.mark.parametrize('depth', [0, 3, 12, -2])
 def test_bad_depth(depth):
   with pytest.raises(ValueError, match=f'got {depth}, expected 2, 4'):
-    shapes_of(conv.ConvNet(depth=depth), (32, 32, 3))
+    shapes_of(conv.conv(depth, num_classes=10), (32, 32, 3))
 
 
 @pytest.mark.parametrize('image', [(15, 32, 3), (32, 8, 3), (32, 32)])
 def test_bad_images(image):
   with pytest.raises(ValueError, match=r'expected \[B, H, W, C\] with H and W'):
-    shapes_of(conv.ConvNet(depth=8), image)
+    shapes_of(conv.conv(8, num_classes=10), image)

@@ -1,0 +1,84 @@
+"""Engines on random images, for benchmarks."""
+
+import math
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+SHAPES = {  # the paper's data for that network: image, classes
+  'conv2': ((28, 28, 1), 10),
+  'conv4': ((28, 28, 1), 10),
+  'conv6': ((32, 32, 3), 10),
+  'conv8': ((32, 32, 3), 10),
+  'conv10': ((32, 32, 3), 100),
+  'cnn': ((32, 32, 3), 10),
+}
+
+
+def build(
+  model: str,
+  *,
+  clients: int,
+  batch: int,
+  steps: int,
+  chunk: int = 1,
+  lowering: str = 'auto',
+):
+  """FedPM as the program runs it, with default codecs.
+
+  Args:
+    model: a key of SHAPES.
+    clients: K, all of them in every round.
+    batch: B.
+    steps: S, local steps of every client.
+    chunk: clients that a device vectorises.
+    lowering: of convolutions.
+
+  Returns:
+    An engine, and the cohort for each of its rounds.
+  """
+  import numpy as np
+  import optax
+
+  from fedpm_jax import algorithms, compressors, machine, rounds
+  from fedpm_jax import network as networks
+
+  machine.use_all_cores()
+  image_shape, classes = SHAPES[model]
+  network = networks.build(
+    networks.Spec(
+      model=model,
+      image_shape=image_shape,
+      num_classes=classes,
+      seed=0,
+      weight_kind='signed_constant',
+      weight_gain=math.e,
+    ),
+    lowering=lowering,
+  )
+  rng = np.random.default_rng(0)
+  count = min(clients * batch * steps, 50_000)
+  images = rng.integers(0, 256, (count, *image_shape)).astype(np.uint8)
+  engine = rounds.Engine(
+    rounds.Method(
+      network,
+      algorithms.ALGORITHMS['fedpm'](network, optax.adam(0.1)),
+      compressors.COMPRESSORS['bernoulli'](),
+      'dither',
+      'theta_news',
+    ),
+    seed=0,
+    num_clients=clients,
+    images=images,
+    labels=rng.integers(0, classes, count).astype(np.int32),
+    mesh=rounds.make_mesh(clients),
+    chunk=chunk,
+  )
+  shape = (clients, steps, batch)
+  cohort = rounds.Cohort(
+    np.arange(clients, dtype=np.int32),
+    rng.integers(0, count, shape).astype(np.int32),
+    np.ones(shape, np.bool_),
+  )
+  return engine, cohort
