@@ -156,14 +156,27 @@ def make_server_step(method: Method) -> Callable[..., tuple[Any, Any]]:
     clients' uplink_keys, round_idx) -> (server_state, info).
   """
   size = method.network.layout.num_parameters
+  masks_arrive = codecs.CODECS[method.uplink].symbols == 'mask'
+
+  def one_update(key_words, symbols, payload):
+    if masks_arrive:
+      symbols = jnp.unpackbits(symbols, count=size).astype(jnp.bool_)
+    key = keys.wrap(key_words)
+    return method.compressor.decompress(key, symbols, payload)
 
   def server_step(server_state, payload, symbols, uplink_keys, round_idx):
-    if codecs.CODECS[method.uplink].symbols == 'mask':
-      symbols = jnp.unpackbits(symbols, axis=-1, count=size).astype(jnp.bool_)
-    updates = jax.vmap(method.compressor.decompress, (0, 0, None))(
-      keys.wrap(uplink_keys), symbols, payload
+    # One client after another: memory does not grow with the cohort.
+    def add(total, client):
+      update = one_update(*client, payload)
+      return total + update.astype(total.dtype), None
+
+    update = jax.eval_shape(one_update, uplink_keys[0], symbols[0], payload)
+    dtype = jnp.int32 if update.dtype == jnp.bool_ else update.dtype
+    start = jnp.zeros(update.shape, dtype)
+    total, _ = lax.scan(add, start, (uplink_keys, symbols))
+    return method.algorithm.server_update(
+      server_state, total, len(symbols), round_idx
     )
-    return method.algorithm.server_update(server_state, updates, round_idx)
 
   return jax.jit(server_step, donate_argnums=0)
 

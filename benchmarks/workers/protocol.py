@@ -17,23 +17,39 @@ def task() -> dict:
   return json.loads(sys.argv[1])
 
 
-def serve(run) -> None:
-  """Answers until standard input ends.
+class Turn:
+  """For libraries that call back, instead of being called."""
 
-  Args:
-    run: does the task once; its seconds are what it returns, or, if that is
-      None, what it took.
-  """
-  # Libraries print where they like; the answers need the pipe for themselves.
-  answers = os.fdopen(os.dup(1), 'w')
-  os.dup2(2, 1)
-  print('ready', file=answers, flush=True)
-  for _ in sys.stdin:
-    start = time.perf_counter()
-    seconds = run()
+  def __init__(self):
+    # Libraries print where they like; the answers need the pipe for themselves.
+    self._answers = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)
+    self._ready = False
+    self._start = 0.0
+
+  def wait(self) -> None:
+    """Returns when it is this process's turn; ends it when there is none."""
+    if not self._ready:
+      self._ready = True
+      print('ready', file=self._answers, flush=True)
+    if not sys.stdin.readline():
+      self._answers.close()
+      os._exit(0)
+    self._start = time.perf_counter()
+
+  def done(self, seconds: float | None = None) -> None:
+    """The task was done once; its seconds, if not those since `wait`."""
     if seconds is None:
-      seconds = time.perf_counter() - start
-    print(json.dumps(seconds), file=answers, flush=True)
+      seconds = time.perf_counter() - self._start
+    print(json.dumps(seconds), file=self._answers, flush=True)
+
+
+def serve(run) -> None:
+  """Takes turns; `run` does the task once and may return its seconds."""
+  turn = Turn()
+  while True:
+    turn.wait()
+    turn.done(run())
 
 
 def missing(how_to_get: str) -> None:

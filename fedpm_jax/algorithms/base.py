@@ -23,8 +23,9 @@ class Algorithm(NamedTuple):
       `[S]`) -> (update `[d]`, client_state, info): ONE client, vectorised
       outside; a key for each local step.  The update is what the compressor
       turns into symbols.
-    server_update: (server_state, updates `[K, d]`, round_idx)
-      -> (server_state, info), updates as decompressed from what arrived.
+    server_update: (server_state, total `[d]`, K, round_idx) -> (server_state,
+      info); total is the sum of the K updates as decompressed from what arrived
+      (masks: int32 counts).
     forgets: (round_idx) -> bool: whether the state after this round follows
       from payload and updates alone, so that a client can foresee it.
     eval_params: (server_state, key) -> {kind: flat params `[d]`}, the networks

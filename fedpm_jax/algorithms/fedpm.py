@@ -172,11 +172,11 @@ def fedpm(
     update = masks.quantise(jax.nn.sigmoid(scores))
     return update, state if persistent_optimizer else (), sums
 
-  def server_update(state, sent, round_idx):
-    ones = jnp.sum(sent, axis=0, dtype=jnp.int32).astype(jnp.float32)
+  def server_update(state, total, count, round_idx):
+    ones = total.astype(jnp.float32)
     reset = reset_prior(round_idx)
     alpha = jnp.where(reset, lambda_0, state.alpha) + ones
-    beta = jnp.where(reset, lambda_0, state.beta) + (len(sent) - ones)
+    beta = jnp.where(reset, lambda_0, state.beta) + (count - ones)
     theta = (alpha - 1) / (alpha + beta - 2)
     theta = jnp.clip(theta, theta_clip, 1 - theta_clip)
     state = ServerState(alpha, beta, masks.quantise(theta))

@@ -33,7 +33,7 @@ def test_beta_update_is_the_closed_form(rng, lambda_0, every):
     if t % every == 0:
       ones, seen = np.zeros(SIZE), 0
     ones, seen = ones + sent.sum(0), seen + clients
-    state, info = update(state, jnp.asarray(sent), t)
+    state, info = update(state, jnp.asarray(sent.sum(0)), clients, t)
     # The mode of Beta(lambda_0 + ones, lambda_0 + zeros).
     theta = (lambda_0 - 1 + ones) / (2 * lambda_0 - 2 + seen)
     expected = np.clip(np.round(theta * 65536), 1, 65535)
@@ -47,7 +47,7 @@ def test_mode_maximises_the_posterior():
   state, _ = algorithm.init(keys.derive(0, keys.Purpose.SCORES))
   sent = np.zeros((4, SIZE), bool)
   sent[:3, 0] = True
-  state, _ = algorithm.server_update(state, jnp.asarray(sent), 0)
+  state, _ = algorithm.server_update(state, jnp.asarray(sent.sum(0)), 4, 0)
   grid = np.linspace(1e-4, 1 - 1e-4, 100_001)
   for index, ones in ((0, 3), (1, 0)):
     log_density = (3 + ones - 1) * np.log(grid) + (3 + 4 - ones - 1) * np.log(
@@ -60,10 +60,10 @@ def test_mode_maximises_the_posterior():
 def test_theta_is_clipped_at_the_server():
   algorithm = _algorithm(theta_clip=0.01)
   state, _ = algorithm.init(keys.derive(0, keys.Purpose.SCORES))
-  for bit in (False, True):
-    state, _ = algorithm.server_update(state, jnp.full((3, SIZE), bit), 0)
+  for ones in (0, 3):
+    state, _ = algorithm.server_update(state, jnp.full(SIZE, ones), 3, 0)
     theta = np.unique(np.asarray(state.q)) / 65536
-    assert theta == pytest.approx(0.99 if bit else 0.01, abs=1e-5)
+    assert theta == pytest.approx(0.99 if ones else 0.01, abs=1e-5)
 
 
 @pytest.mark.parametrize(
