@@ -65,6 +65,8 @@ def default() -> ml_collections.ConfigDict:
       },
       'execution': {
         'lowering': 'auto',  # of convolutions, see models/lowering.py
+        # Of activations and products: float32, or bfloat16 on a GPU or TPU.
+        'dtype': 'float32',
         'devices': 0,  # at most so many, 0 for all
         'chunk': 1,  # clients vectorised at a time on a device
       },

@@ -75,7 +75,9 @@ def build(
     weight_kind=config.weights.kind,
     weight_gain=config.weights.gain,
   )
-  network = networks.build(spec, lowering=config.execution.lowering)
+  network = networks.build(
+    spec, lowering=config.execution.lowering, dtype=config.execution.dtype
+  )
   parts = partition.split(
     config.data.partition,
     dataset.y_train,

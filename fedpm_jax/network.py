@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from fedpm_jax import keys, masks, models
 from fedpm_jax.models import lowering as lowerings
 
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
 
 class Spec(NamedTuple):
   """What determines a random network to the bit.
@@ -39,16 +41,25 @@ def normalise(images: jax.Array) -> jax.Array:
   return images.astype(jnp.float32) * (2 / 255) - 1
 
 
-def build(spec: Spec, *, lowering: str = 'auto') -> masks.Network:
+def build(
+  spec: Spec, *, lowering: str = 'auto', dtype: str = 'float32'
+) -> masks.Network:
   """The network of a specification; nothing is computed before it is used.
 
   Args:
     spec: see `Spec`.
     lowering: how convolutions are computed; see `models.lowering`.
+    dtype: of activations and matrix products, a row of `DTYPES`.  Parameters,
+      scores and logits are float32 in any case.  In bfloat16 a weight +-c of
+      sign-constant networks loses nothing but a common factor of its layer,
+      since m c, m in {-1, 0, 1}, takes three values.
 
   Raises:
     ValueError: naming the field that makes no sense.
   """
+  if dtype not in DTYPES:
+    raise ValueError(f'dtype must be one of {list(DTYPES)}, got {dtype!r}.')
+  lowering = lowerings.resolve(lowering, dtype=dtype)
   if spec.model not in models.MODELS:
     raise ValueError(
       f'model must be one of {sorted(models.MODELS)}, got {spec.model!r}.'
@@ -77,7 +88,9 @@ def build(spec: Spec, *, lowering: str = 'auto') -> masks.Network:
   layout = masks.layout_of(shapes['params'])
 
   def apply(params, images):
-    return module.apply({'params': params}, normalise(images))
+    cast = lambda x: x.astype(DTYPES[dtype])
+    params, images = jax.tree.map(cast, (params, normalise(images)))
+    return module.apply({'params': params}, images).astype(jnp.float32)
 
   def weights():
     key = keys.words(spec.seed, keys.Purpose.WEIGHTS)
@@ -85,5 +98,5 @@ def build(spec: Spec, *, lowering: str = 'auto') -> masks.Network:
       key, layout, kind=spec.weight_kind, gain=spec.weight_gain
     )
 
-  options = lowerings.compiler_options(lowering)
+  options = lowerings.compiler_options()
   return masks.Network(layout, apply, weights, options)

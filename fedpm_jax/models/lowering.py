@@ -26,45 +26,53 @@ FASTEST = {'cpu': 'winograd', 'gpu': 'im2col', 'tpu': 'im2col'}
 WINOGRAD_CHANNELS = 8
 
 
-def resolve(lowering: str, backend: str | None = None) -> str:
+def resolve(
+  lowering: str, backend: str | None = None, *, dtype: str = 'float32'
+) -> str:
   """Turns 'auto' into the name of a lowering.
 
   Args:
     lowering: 'auto' or one of LOWERINGS.
     backend: 'cpu', 'gpu' or 'tpu'; None is JAX's default backend.
+    dtype: what is computed with; Winograd's sums cancel too much for bfloat16.
 
   Returns:
     One of LOWERINGS.
+
+  Raises:
+    ValueError: an unknown name, or Winograd in another type than float32.
   """
   if lowering == 'auto':
     backend = backend or jax.default_backend()
     if backend not in FASTEST:
       raise ValueError(f'backend: got {backend!r}, expected {list(FASTEST)}')
-    return FASTEST[backend]
+    fastest = FASTEST[backend]
+    rounds_too_much = fastest == 'winograd' and dtype != 'float32'
+    return 'im2col' if rounds_too_much else fastest
+  if lowering == 'winograd' and dtype != 'float32':
+    raise ValueError(
+      f"lowering: got 'winograd' with {dtype}, expected float32, or 'im2col' or"
+      " 'lax'."
+    )
   if lowering not in LOWERINGS:
     expected = ['auto', *LOWERINGS]
     raise ValueError(f'lowering: got {lowering!r}, expected one of {expected}')
   return lowering
 
 
-def compiler_options(
-  lowering: str, backend: str | None = None
-) -> dict[str, str]:
+def compiler_options(backend: str | None = None) -> dict[str, str]:
   """Options for the outermost `jax.jit(..., compiler_options=...)`.
 
-  They make Winograd 1.4 times faster on a CPU and change no result: XLA keeps
-  the optimization barriers until fusion is done, and so computes no transform
-  twice.  The option is undocumented; where it is unknown, it does nothing.
+  On a CPU, XLA drops the optimization barriers of a program before it fuses its
+  operations, and then computes again what they keep: with this option they stay
+  until fusion is done.  Winograd is 1.4 times faster with it, and the frozen
+  weights and flat gradients (`fedpm_jax.masks`) need it too; no result changes.
+  The option is undocumented; where it is unknown, it does nothing.
 
   Args:
-    lowering: 'auto' or one of LOWERINGS.
     backend: 'cpu', 'gpu' or 'tpu'; None is JAX's default backend.
-
-  Returns:
-    Options by name, none in most cases.
   """
-  backend = backend or jax.default_backend()
-  if backend == 'cpu' and resolve(lowering, backend) == 'winograd':
+  if (backend or jax.default_backend()) == 'cpu':
     return {'xla_disable_hlo_passes': 'cse_barrier_expander'}
   return {}
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
+from fedpm_jax import masks
+from fedpm_jax import network as networks
 from fedpm_jax.models import conv
 from fedpm_jax.models import lowering as lowerings
 
@@ -75,7 +77,7 @@ def test_network_is_the_plain_one_whatever_the_lowering(rng):
       logits = network(params, x)
       return jnp.mean(logits**2), logits
 
-    options = lowerings.compiler_options(lowering)
+    options = lowerings.compiler_options()
     step = jax.jit(jax.grad(loss, has_aux=True), compiler_options=options)
     gradients, logits = step(params)
     return jax.tree.leaves((logits, gradients))
@@ -100,3 +102,24 @@ def test_bad_depth(depth):
 def test_bad_images(image):
   with pytest.raises(ValueError, match=r'expected \[B, H, W, C\] with H and W'):
     shapes_of(conv.conv(8, num_classes=10), image)
+
+
+def test_bfloat16_is_float32_up_to_its_rounding(rng):
+  """The same network and gradient within 3 %; parameters stay float32."""
+  spec = networks.Spec('conv2', (8, 8, 1), 10, 0, 'signed_constant', 2**0.5)
+  images = rng.integers(0, 256, (16, 8, 8, 1)).astype(np.uint8)
+  results = []
+  for dtype in networks.DTYPES:
+    network = networks.build(spec, lowering='im2col', dtype=dtype)
+
+    def loss(weights, network=network):
+      params = masks.unravel(network.layout, weights)
+      logits = network.apply(params, images)
+      return jnp.mean(logits**2), logits
+
+    gradient, logits = jax.jit(jax.grad(loss, has_aux=True))(network.weights())
+    assert gradient.dtype == logits.dtype == jnp.float32
+    results.append((np.asarray(logits), np.asarray(gradient)))
+  for exact, rounded in zip(*results, strict=True):
+    error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+    assert 1e-4 < error < 0.03

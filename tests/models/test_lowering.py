@@ -59,7 +59,7 @@ def value_and_gradients(function):
 
 
 def fast_jit(function):
-  options = lowerings.compiler_options('winograd', 'cpu') | {
+  options = lowerings.compiler_options('cpu') | {
     'xla_llvm_disable_expensive_passes': True
   }
   return jax.jit(function, compiler_options=options)
@@ -165,7 +165,7 @@ def test_compiler_options_keep_the_barriers(rng):
   x, kernel, gradient = example(rng, 8, 8, 8, 8)
   step = jax.jit(value_and_gradients(convolution('winograd')))
   step = step.lower(x, kernel, gradient)
-  options = lowerings.compiler_options('auto', 'cpu')
+  options = lowerings.compiler_options('cpu')
   kept = step.compile(compiler_options=options)
   assert 'opt-barrier' in kept.as_text()
   assert 'opt-barrier' not in step.compile().as_text()
@@ -175,17 +175,17 @@ def test_compiler_options_keep_the_barriers(rng):
     assert relative_error(got, expected) < TOLERANCE['winograd']
 
 
-@pytest.mark.parametrize(
-  ('lowering', 'backend', 'options'),
-  [
-    ('im2col', 'cpu', False),
-    ('auto', 'gpu', False),
-    ('winograd', 'gpu', False),
-    ('auto', 'cpu', True),
-  ],
-)
-def test_compiler_options_are_for_winograd_on_cpu(lowering, backend, options):
-  assert bool(lowerings.compiler_options(lowering, backend)) == options
+def test_compiler_options_are_for_the_cpu():
+  assert lowerings.compiler_options('cpu')
+  assert not lowerings.compiler_options('gpu')
+
+
+def test_winograd_is_for_float32():
+  resolve = lowerings.resolve
+  assert resolve('auto', 'cpu', dtype='bfloat16') == 'im2col'
+  assert resolve('auto', 'gpu', dtype='bfloat16') == resolve('auto', 'gpu')
+  with pytest.raises(ValueError, match='bfloat16, expected float32'):
+    resolve('winograd', dtype='bfloat16')
 
 
 def test_resolve():
