@@ -24,6 +24,7 @@ def build(
   steps: int,
   chunk: int = 1,
   lowering: str = 'auto',
+  dtype: str = 'float32',
 ):
   """FedPM as the program runs it, with default codecs.
 
@@ -34,6 +35,7 @@ def build(
     steps: S, local steps of every client.
     chunk: clients that a device vectorises.
     lowering: of convolutions.
+    dtype: of activations.
 
   Returns:
     An engine, and the cohort for each of its rounds.
@@ -56,9 +58,10 @@ def build(
       weight_gain=math.e,
     ),
     lowering=lowering,
+    dtype=dtype,
   )
   rng = np.random.default_rng(0)
-  count = min(clients * batch * steps, 50_000)
+  count = min(max(clients * batch * steps, 1000), 50_000)
   images = rng.integers(0, 256, (count, *image_shape)).astype(np.uint8)
   engine = rounds.Engine(
     rounds.Method(

@@ -1,18 +1,25 @@
 """How fast a round is, and what share of the machine's matrix peak it reaches.
 
     python benchmarks/round.py --model conv6 --clients 10 --batch 128 --json FILE
-    python benchmarks/round.py --table [--json FILE]
+    python benchmarks/round.py --table cpu [--json FILE]
+    python benchmarks/round.py --table gpu [--json FILE]
+    python benchmarks/round.py --table cohort [--json FILE]
 
-One configuration, or a table of CONV-4, 6 and 10 with 2 and 10 clients and
-every lowering, each in a process of its own, so that peak memory is its own.
+One configuration, or a table: every lowering for CONV-4, 6 and 10 with 2, 10 and
+50 clients (cpu), lowering x chunk x type for CONV-6 and 10 (gpu), or cohorts of
+50 to 1,000 clients (cohort).  Every row is a process of its own, so that peak
+memory is its own; one that takes longer than --limit is reported as such.
 Random images in the shape of the paper's data set for that network.
 
 GFLOP/s count a plain convolution's multiplications and additions, forward and
-twice that backward, whatever the lowering does; the peak is that of float32
-matrix products of 2048^3, one a device, in the same process.  Times are medians.
+twice that backward, whatever the lowering does; the peak is that of square
+matrix products of the same type, on all devices at once, in the same process.
+Times are medians over rounds; `first_round_s` is what the first round takes
+longer, which is mostly compilation.
 """
 
 import argparse
+import itertools
 import json
 import math
 import pathlib
@@ -21,34 +28,45 @@ import subprocess
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+import engines
 
-from fedpm_jax import allocator  # noqa: E402
+from fedpm_jax import allocator
 
-SHAPES = {  # image, classes
-  'conv2': ((28, 28, 1), 10),
-  'conv4': ((28, 28, 1), 10),
-  'conv6': ((32, 32, 3), 10),
-  'conv8': ((32, 32, 3), 10),
-  'conv10': ((32, 32, 3), 100),
+OPTIONS = ('model', 'clients', 'batch', 'steps', 'chunk', 'lowering', 'dtype')
+
+
+def _rows(**choices):
+  """All combinations; a choice is a tuple of values."""
+  values = itertools.product(*choices.values())
+  return [dict(zip(choices, row, strict=True)) for row in values]
+
+
+TABLES = {
+  'cpu': _rows(
+    model=('conv4', 'conv6', 'conv10'),
+    clients=(2, 10, 50),
+    lowering=('winograd', 'im2col', 'lax'),
+    steps=(1,),
+  ),
+  'gpu': _rows(
+    model=('conv6', 'conv10'),
+    lowering=('lax', 'im2col'),
+    chunk=(1, 2, 5, 10),
+    dtype=('float32', 'bfloat16'),
+    steps=(20,),
+  ),
+  'cohort': _rows(
+    model=('conv4',),
+    batch=(32,),
+    steps=(1,),
+    clients=(50, 100, 200, 500, 1000),
+  ),
 }
-TABLE = [
-  {'model': model, 'clients': clients, 'lowering': lowering}
-  for model in ('conv4', 'conv6', 'conv10')
-  for clients in (2, 10)
-  for lowering in ('winograd', 'im2col', 'lax')
-]
 COLUMNS = (
-  'model',
-  'clients',
-  'lowering',
-  'seconds_per_client_step',
-  'seconds_per_round',
-  'gflops',
-  'share_of_peak',
-  'peak_memory_mib',
-  'compile_s',
+  *('model', 'clients', 'lowering', 'chunk', 'dtype'),
+  *('seconds_per_client_step', 'seconds_per_round'),
+  *('clients_s', 'wire_s', 'server_s', 'evaluate_1000_s', 'first_round_s'),
+  *('gflops', 'share_of_peak', 'peak_memory_mib'),
 )
 
 
@@ -83,153 +101,162 @@ def seconds(function, repeats):
   return float(np.median(times[1:]))
 
 
+def matmul_peak(dtype) -> float:
+  """GFLOP/s of square matrix products, on all devices at once."""
+  import jax
+  import jax.numpy as jnp
+
+  devices = jax.devices()
+  size = 2048 if devices[0].platform == 'cpu' else 8192
+  matrices = [
+    jax.device_put(jnp.ones((size, size), dtype), device) for device in devices
+  ]
+  product = jax.jit(lambda a: a @ a)
+  time_of_all = seconds(lambda: [product(m) for m in matrices], 7)
+  return len(devices) * 2 * size**3 / time_of_all / 1e9
+
+
+def evaluation(engine, state) -> float:
+  """Seconds for 1,000 test images and all three networks."""
+  import jax
+  import numpy as np
+
+  from fedpm_jax import evaluate, keys
+
+  test = evaluate.padded(
+    np.asarray(engine.data[0][:1000]),
+    np.asarray(engine.data[1][:1000]),
+    batch_size=250,
+    shards=engine.mesh.size,
+  )
+  function = evaluate.make_evaluate(
+    engine.method.network, engine.method.algorithm.eval_params, engine.mesh
+  )
+  key = keys.derive(0, keys.Purpose.EVALUATE)
+  test = jax.device_put(test)
+  took = seconds(lambda: function(state.server, key, *test), 3)
+  return took * 1000 / min(1000, len(engine.data[1]))
+
+
 def measure(args) -> dict:
   """One configuration, in this process."""
   import jax
-  import jax.numpy as jnp
   import numpy as np
-  import optax
 
-  from fedpm_jax import algorithms, compressors, machine, rounds
-  from fedpm_jax import network as networks
-
-  machine.use_all_cores()
-  image_shape, classes = SHAPES[args.model]
-  network = networks.build(
-    networks.Spec(
-      model=args.model,
-      image_shape=image_shape,
-      num_classes=classes,
-      seed=0,
-      weight_kind='signed_constant',
-      weight_gain=math.e,
-    ),
-    lowering=args.lowering,
-  )
-  algorithm = algorithms.ALGORITHMS['fedpm'](network, optax.adam(0.1))
-  rng = np.random.default_rng(0)
-  count = args.clients * args.batch
-  images = rng.integers(0, 256, (count, *image_shape)).astype(np.uint8)
-  engine = rounds.Engine(
-    rounds.Method(
-      network,
-      algorithm,
-      compressors.COMPRESSORS['bernoulli'](),
-      'dither',
-      'theta_news',
-    ),
-    seed=0,
-    num_clients=args.clients,
-    images=images,
-    labels=rng.integers(0, classes, count).astype(np.int32),
-    mesh=rounds.make_mesh(args.clients),
+  engine, cohort = engines.build(
+    args.model,
+    clients=args.clients,
+    batch=args.batch,
+    steps=args.steps,
     chunk=args.chunk,
-  )
-  shape = (args.clients, args.steps, args.batch)
-  cohort = rounds.Cohort(
-    np.arange(args.clients, dtype=np.int32),
-    rng.integers(0, count, shape).astype(np.int32),
-    np.ones(shape, np.bool_),
+    lowering=args.lowering,
+    dtype=args.dtype,
   )
   state = engine.init()
   start = time.perf_counter()
   state, _ = engine.run(state, cohort, 0)
   first = time.perf_counter() - start
   rows = []
-  for round_idx in range(1, args.repeats + 1):
+  # The second round compiles what the first one had no need of.
+  for round_idx in range(1, args.repeats + 2):
     state, row = engine.run(state, cohort, round_idx)
     rows.append(row)
-  median = lambda name: float(np.median([row[name] for row in rows]))
-  # On all devices at once: on a CPU they share the cores.
-  devices = jax.devices()
-  matrices = [
-    jax.device_put(jnp.ones((2048, 2048), jnp.float32), device)
-    for device in devices
-  ]
-  product = jax.jit(lambda a: a @ a)
-  time_of_all = seconds(lambda: [product(m) for m in matrices], 7)
-  peak = len(devices) * 2 * 2048**3 / time_of_all / 1e9
+  median = lambda name: float(np.median([row[name] for row in rows[1:]]))
+  for row in rows:
+    others = row['time/clients_s'] + row['time/wire_s']
+    row['time/server_s'] = row['time/round_s'] - others
+  peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
   step = median('time/clients_s') / (args.clients * args.steps)
-  gflops = flops_of_step(network.layout, image_shape, args.batch) / step / 1e9
-  rounded = lambda value: float(f'{value:.4g}')
+  work = flops_of_step(
+    engine.method.network.layout, engine.data[0].shape[1:], args.batch
+  )
+  gflops, peak = work / step / 1e9, matmul_peak(args.dtype)
+  round_s = median('time/round_s')
+  figures = {
+    'parameters': engine.method.network.layout.num_parameters,
+    'seconds_per_client_step': step,
+    'seconds_per_round': round_s,
+    'clients_s': median('time/clients_s'),
+    'wire_s': median('time/wire_s'),
+    'server_s': median('time/server_s'),
+    'evaluate_1000_s': evaluation(engine, state),
+    'first_round_s': first - round_s,
+    'gflops': gflops,
+    'matmul_peak_gflops': peak,
+    'share_of_peak': gflops / peak,
+    'peak_memory_mib': peak_memory,
+  }
+  memory = jax.devices()[0].memory_stats() or {}
+  if 'peak_bytes_in_use' in memory:
+    figures['device_memory_mib'] = memory['peak_bytes_in_use'] / 2**20
   return {
-    'model': args.model,
-    'clients': args.clients,
-    'batch': args.batch,
-    'steps': args.steps,
-    'chunk': args.chunk,
-    'lowering': args.lowering,
-    'parameters': network.layout.num_parameters,
-    'seconds_per_client_step': rounded(step),
-    'seconds_per_round': rounded(median('time/round_s')),
-    'seconds_of_it_clients': rounded(median('time/clients_s')),
-    'seconds_of_it_wire': rounded(median('time/wire_s')),
-    'gflops': rounded(gflops),
-    'matmul_peak_gflops': rounded(peak),
-    'share_of_peak': rounded(gflops / peak),
-    'compile_s': rounded(first - median('time/round_s')),
-    'peak_memory_mib': rounded(
-      resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    ),
+    **{name: getattr(args, name) for name in OPTIONS},
+    **{name: float(f'{value:.4g}') for name, value in figures.items()},
     'device': f'{len(jax.devices())} x {jax.devices()[0].device_kind}',
     'jax': jax.__version__,
   }
 
 
-def measure_apart(args, **changes) -> dict:
+def measure_apart(args, changes) -> dict:
   """One configuration, in a process of its own."""
   options = vars(args) | changes
-  flags = [
-    f'--{name}={options[name]}'
-    for name in (
-      'model',
-      'clients',
-      'batch',
-      'steps',
-      'chunk',
-      'lowering',
-      'repeats',
+  flags = [f'--{name}={options[name]}' for name in (*OPTIONS, 'repeats')]
+  try:
+    result = subprocess.run(
+      [sys.executable, __file__, *flags, '--json=-'],
+      capture_output=True,
+      text=True,
+      timeout=args.limit,
     )
-  ]
-  result = subprocess.run(
-    [sys.executable, __file__, *flags, '--json=-'],
-    stdout=subprocess.PIPE,
-    text=True,
-    check=True,
-  )
-  return json.loads(result.stdout.splitlines()[-1])
+  except subprocess.TimeoutExpired:
+    problem = f'more than {args.limit} s for {args.repeats + 2} rounds'
+  else:
+    if result.returncode == 0:
+      return json.loads(result.stdout.splitlines()[-1])
+    problem = result.stderr.strip().splitlines()[-1][:200]
+  return {name: options[name] for name in OPTIONS} | {'problem': problem}
 
 
-def show(rows) -> None:
-  cells = [COLUMNS, *([str(row[c]) for c in COLUMNS] for row in rows)]
-  widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
-  for line in cells:
-    print('  '.join(c.rjust(w) for c, w in zip(line, widths, strict=True)))
+def show(row) -> None:
+  """One line of the table."""
+  known = [name for name in COLUMNS if name in row]
+  cells = [f'{row[name]!s:>{len(name)}}' for name in known]
+  print('  '.join([*cells, row.get('problem', '')]), flush=True)
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--model', choices=SHAPES, default='conv6')
+  parser.add_argument('--model', choices=engines.SHAPES, default='conv6')
   parser.add_argument('--clients', type=int, default=10)
   parser.add_argument('--batch', type=int, default=128)
   parser.add_argument('--steps', type=int, default=3, help='local, a round')
   parser.add_argument('--chunk', type=int, default=1)
   parser.add_argument('--lowering', default='auto')
+  parser.add_argument('--dtype', default='float32')
   parser.add_argument('--repeats', type=int, default=3, help='rounds')
-  parser.add_argument('--table', action='store_true')
+  parser.add_argument('--table', choices=TABLES)
+  parser.add_argument('--only', nargs='*', default=[], metavar='NAME=VALUE')
+  parser.add_argument('--limit', type=int, default=600, help='seconds a row')
   parser.add_argument('--json', help='a file; - for standard output')
   args = parser.parse_args()
   allocator.restart_with_huge_pages()
-  if args.table:
-    rows = [measure_apart(args, **changes) for changes in TABLE]
-  else:
+  if args.table is None:
     rows = [measure(args)]
-  if args.json == '-':
-    print(json.dumps(rows[0]))
-    return
-  show(rows)
+    if args.json == '-':
+      print(json.dumps(rows[0]))
+      return
+  wanted = dict(text.split('=') for text in args.only)
+  print('  '.join(COLUMNS))
+  if args.table:
+    rows = []
+    for changes in TABLES[args.table]:
+      if all(str(changes[name]) == wanted[name] for name in wanted):
+        rows.append(measure_apart(args, changes))
+        show(rows[-1])
+  else:
+    show(rows[0])
   if args.json:
     result = rows if args.table else rows[0]
     pathlib.Path(args.json).write_text(json.dumps(result, indent=2) + '\n')

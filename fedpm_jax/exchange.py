@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from fedpm_jax import codecs, keys, masks, wire
 from fedpm_jax.algorithms.base import Algorithm
@@ -94,20 +95,23 @@ class Exchange:
     self._shared = method.uplink == 'dither'
     self._foresees = self._shared and method.downlink == 'theta_news'
     self._last: _Foreseen | None = None
-    self._dithers = jax.jit(lambda key: masks.bits16(key, self._size))
+    self._guess = jax.jit(
+      device_guess, compiler_options=method.network.compiler_options
+    )
 
   def guesses(self, q: np.ndarray, ids: np.ndarray, round_idx: int):
     """The guess of every client's mask, one after another, client by client."""
     words = keys.words(
       self._seed, keys.Purpose.UPLINK, round_idx=round_idx, client=ids
     )
-    # The device draws the next dithers while the host works on these.
-    drawn = self._dithers(keys.wrap(words[0]))
+    # The device works on the next guess while the host codes with this one.
+    on_device = jnp.asarray(q)
+    coming = self._guess(keys.wrap(words[0]), on_device)
     for following in [*words[1:], None]:
-      dithers = np.asarray(drawn)
+      guess = codecs.base.Guess(*map(np.asarray, coming))
       if following is not None:
-        drawn = self._dithers(keys.wrap(following))
-      yield dither.guess(q, dithers)
+        coming = self._guess(keys.wrap(following), on_device)
+      yield guess
 
   def uplink(
     self, symbols: np.ndarray, q: np.ndarray, ids: np.ndarray, round_idx: int
@@ -262,6 +266,14 @@ class _Foresight:
   def seen(self, q, ids, round_idx) -> _Foreseen:
     context, guessed = self._foresight.context, np.stack(self._guessed)
     return _Foreseen(q, ids.tolist(), round_idx, context, guessed)
+
+
+def device_guess(key: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """`dither.guess` for the dithers of a key, on the device that draws them."""
+  u = lax.optimization_barrier(masks.bits16(key, q.size))
+  logit_q, logit_u = jnp.asarray(dither.LOGIT_Q), jnp.asarray(dither.LOGIT_U)
+  distance = jnp.abs(logit_q[q] - logit_u[u])
+  return u < q, distance.astype(jnp.uint16)
 
 
 def estimated_bpp(density: float, size: int) -> float:

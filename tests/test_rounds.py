@@ -1,12 +1,14 @@
 """The engine against a plain loop in NumPy, and the laws of a round."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
 from oracle import plain_fedpm
 
 from fedpm_jax import exchange, keys, local, masks, rounds, wire
+from fedpm_jax.codecs import dither
 
 
 def _batches(cohort, images, labels):
@@ -264,6 +266,26 @@ def test_estimate_is_the_papers_formula(density):
   entropy = sum(-p * np.log2(p) for p in (density, 1 - density) if p)
   expected = entropy + np.log2(1000) / 1000
   assert exchange.estimated_bpp(density, 1000) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('size', [1, 7, 64, 1001])
+def test_the_devices_guess_is_the_codecs(rng, size):
+  q = rng.integers(1, 65536, size).astype(np.uint16)
+  q[0] = 65535
+  key = keys.derive(3, keys.Purpose.UPLINK)
+  expected = dither.guess(q, np.asarray(masks.bits16(key, size)))
+  mask, distance = jax.jit(exchange.device_guess)(key, jnp.asarray(q))
+  np.testing.assert_array_equal(mask, expected.mask)
+  np.testing.assert_array_equal(distance, expected.distance)
+  assert distance.dtype == expected.distance.dtype
+
+
+def test_an_odd_number_of_dithers_starts_like_an_even_one():
+  key = keys.derive(0, keys.Purpose.LOCAL)
+  even, odd = masks.bits16(key, 10), masks.bits16(key, 9)
+  np.testing.assert_array_equal(odd, even[:9])
+  plain = jax.random.bits(key, (9,), jnp.uint16)
+  np.testing.assert_array_equal(odd, plain)
 
 
 def test_local_training_skips_empty_steps(rng):

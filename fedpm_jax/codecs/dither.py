@@ -46,11 +46,11 @@ _SIGMAS = 64
 # The tables.  Their entries are rounded values of functions that two maths
 # libraries may round differently: hence the checksum.
 _n = np.arange(base.THETA_SCALE)
-_LOGIT_Q = np.zeros(base.THETA_SCALE, np.int16)  # of q / 65536
-_LOGIT_Q[1:] = np.rint(UNIT * np.log(_n[1:] / (65536 - _n[1:])))
+LOGIT_Q = np.zeros(base.THETA_SCALE, np.int16)  # of q / 65536
+LOGIT_Q[1:] = np.rint(UNIT * np.log(_n[1:] / (65536 - _n[1:])))
 # of (u + 1/2) / 65536, the middle of the thetas between q = u and q = u + 1
-_LOGIT_U = np.rint(UNIT * np.log((_n + 0.5) / (65535.5 - _n))).astype(np.int16)
-MAX_DISTANCE = int(_LOGIT_U[-1]) + int(_LOGIT_Q[-1])
+LOGIT_U = np.rint(UNIT * np.log((_n + 0.5) / (65535.5 - _n))).astype(np.int16)
+MAX_DISTANCE = int(LOGIT_U[-1]) + int(LOGIT_Q[-1])
 _SIGMA = np.rint(16 * 2 ** (np.arange(_SIGMAS) / 8)).astype(np.int64)
 # 65536 P(flip) in the middle of bin b.
 _FLIP = np.array(
@@ -61,8 +61,7 @@ _FLIP = np.array(
 )
 TABLES_CRC = zlib.crc32(
   b''.join(
-    table.astype('<i8').tobytes()
-    for table in (_LOGIT_Q, _LOGIT_U, _SIGMA, _FLIP)
+    table.astype('<i8').tobytes() for table in (LOGIT_Q, LOGIT_U, _SIGMA, _FLIP)
   )
 )
 
@@ -77,7 +76,7 @@ def guess(q: np.ndarray, dithers: np.ndarray) -> base.Guess:
   Returns:
     The mask if nothing had been learned, and how far each bit is from flipping.
   """
-  distance = np.abs(_LOGIT_Q.take(q) - _LOGIT_U.take(dithers))
+  distance = np.abs(LOGIT_Q.take(q) - LOGIT_U.take(dithers))
   return base.Guess(dithers < q, distance.astype(np.uint16, copy=False))
 
 

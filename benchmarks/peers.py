@@ -1,0 +1,198 @@
+"""fedpm_jax against what a user would pick instead: one run, taking turns.
+
+    python benchmarks/peers.py --official=CHECKOUT [--python=...] [--json FILE]
+
+Every implementation is a process of its own that has done the task twice before
+it counts.  Then they take turns, `--repeats` times; what is reported are medians
+and the ratio of the medians.  Tasks:
+
+    conv6, conv4   local steps of 10 clients, batch 128: seconds a client step
+    round          a FedPM round: CONV-4, 10 clients x 512 images, 1 epoch, the
+                   wire (ours) or upload and aggregation (theirs) included
+    cross_device   50 clients x 50 CIFAR-shaped images, batch 10, 1 epoch, the
+                   network 'cnn'; FedPM (ours), federated averaging (theirs)
+
+A peer that is not there is left out, with a line that says how to get it.  No
+peer's code is part of this repository.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+import types
+from typing import NamedTuple
+
+from engines import SHAPES
+
+from fedpm_jax import allocator
+
+WORKERS = pathlib.Path(__file__).parent / 'workers'
+
+
+class Peer(NamedTuple):
+  """One line of the table.
+
+  Attributes:
+    name: for people.
+    worker: the file in `workers/`.
+    processes: that share the clients and run at the same time.
+    huge_pages: whether the process gets the allocator's settings.
+    task: what differs from the common task.
+  """
+
+  name: str
+  worker: str
+  processes: int = 1
+  huge_pages: bool = False
+  task: types.MappingProxyType = types.MappingProxyType({})
+
+
+OURS = Peer('fedpm_jax', 'ours', huge_pages=True)
+OFFICIAL = Peer('official PyTorch, as it stands', 'official')
+BEST_OFFICIAL = (
+  Peer('official, our allocator settings', 'official', huge_pages=True),
+  Peer(
+    'official, 2 processes x 1 thread, our settings',
+    'official',
+    processes=2,
+    huge_pages=True,
+    task=types.MappingProxyType({'threads': 1}),
+  ),
+)
+STEPS = {'what': 'steps', 'clients': 10, 'batch': 128, 'steps': 1}
+TASKS = {
+  'conv6': ({**STEPS, 'model': 'conv6'}, (OURS, OFFICIAL, *BEST_OFFICIAL)),
+  'conv4': ({**STEPS, 'model': 'conv4'}, (OURS, OFFICIAL, *BEST_OFFICIAL)),
+  'round': (
+    {**STEPS, 'what': 'round', 'model': 'conv4', 'steps': 4},
+    (OURS, OFFICIAL),
+  ),
+  'cross_device': (
+    {'what': 'round', 'model': 'cnn', 'clients': 50, 'batch': 10, 'steps': 5},
+    (
+      OURS,
+      Peer('FedJAX, jit backend', 'fedjax'),
+      Peer('Flower, simulation (Ray, PyTorch)', 'flower'),
+    ),
+  ),
+}
+
+
+class Contender:
+  """A peer's processes, ready to run."""
+
+  def __init__(self, peer: Peer, task: dict, python: str):
+    self.peer = peer
+    self.seconds = []
+    self.missing = None
+    environ = {**os.environ, 'PYTHONWARNINGS': 'ignore'}
+    if peer.huge_pages:
+      environ = allocator.environment(environ)
+    task = {'threads': 0, **task, **peer.task}
+    task['clients'] //= peer.processes
+    self._processes = [
+      subprocess.Popen(
+        [python, str(WORKERS / f'{peer.worker}.py'), json.dumps(task)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environ,
+      )
+      for _ in range(peer.processes)
+    ]
+    for process in self._processes:
+      line = process.stdout.readline().strip()
+      if line != 'ready':
+        self.missing = json.loads(line)['missing'] if line else 'it failed'
+
+  def run(self, count: bool) -> None:
+    """Once; all processes at the same time."""
+    start = time.perf_counter()
+    for process in self._processes:
+      print('run', file=process.stdin, flush=True)
+    answers = [json.loads(p.stdout.readline()) for p in self._processes]
+    wall = time.perf_counter() - start
+    if count:
+      self.seconds.append(answers[0] if len(answers) == 1 else wall)
+
+  def close(self) -> None:
+    for process in self._processes:
+      process.stdin.close()
+      process.wait()
+
+
+def compare(name: str, args) -> dict:
+  """One task, every contender; prints the table and returns it."""
+  task, peers = TASKS[name]
+  shape, classes = SHAPES[task['model']]
+  task = {
+    **task,
+    'image_shape': shape,
+    'classes': classes,
+    'checkout': args.official,
+  }
+  contenders = []
+  for peer in peers:
+    contender = Contender(peer, task, args.python)
+    if contender.missing:
+      print(f'{name}: without {peer.name}: {contender.missing}', flush=True)
+    else:
+      contenders.append(contender)
+  for turn in range(args.repeats + 1):
+    for contender in contenders:
+      contender.run(count=turn > 0)
+      # Threads of the one before that still spin must not cost the next one.
+      time.sleep(0.5)
+  for contender in contenders:
+    contender.close()
+  parts = task['clients'] * task['steps'] if task['what'] == 'steps' else 1
+  unit = 'client step' if task['what'] == 'steps' else 'round'
+  medians = [statistics.median(c.seconds) / parts for c in contenders]
+  print(f'\n{name}: seconds a {unit}, and ours as a share of theirs')
+  rows = []
+  for contender, median in zip(contenders, medians, strict=True):
+    share = medians[0] / median
+    spread = [min(contender.seconds) / parts, max(contender.seconds) / parts]
+    print(
+      f'  {median:8.3f}  ({spread[0]:.3f} to {spread[1]:.3f})'
+      f'  {share:5.2f}  {contender.peer.name}',
+      flush=True,
+    )
+    rows.append(
+      {
+        'name': contender.peer.name,
+        f'seconds_per_{unit.replace(" ", "_")}': round(median, 4),
+        'least': round(spread[0], 4),
+        'most': round(spread[1], 4),
+        'ours_as_share': round(share, 3),
+      }
+    )
+  return {'task': task | {'checkout': None}, 'rows': rows}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--official', help='a checkout of the official code')
+  parser.add_argument(
+    '--python', default=sys.executable, help='of the environment with the peers'
+  )
+  parser.add_argument('--task', nargs='+', choices=TASKS, default=list(TASKS))
+  parser.add_argument('--repeats', type=int, default=5)
+  parser.add_argument('--json', help='a file')
+  args = parser.parse_args()
+  results = {name: compare(name, args) for name in args.task}
+  if args.json:
+    text = json.dumps(results, indent=2) + '\n'
+    pathlib.Path(args.json).write_text(text)
+
+
+if __name__ == '__main__':
+  main()
