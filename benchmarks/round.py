@@ -7,7 +7,7 @@
 
 One configuration, or a table: every lowering for CONV-4, 6 and 10 with 2, 10 and
 50 clients (cpu), lowering x chunk x type for CONV-6 and 10 (gpu), or cohorts of
-50 to 1,000 clients (cohort).  Every row is a process of its own, so that peak
+100 to 1,000 clients (cohort).  Every row is a process of its own, so that peak
 memory is its own; one that takes longer than --limit is reported as such.
 Random images in the shape of the paper's data set for that network.
 
@@ -57,9 +57,9 @@ TABLES = {
   ),
   'cohort': _rows(
     model=('conv4',),
-    batch=(32,),
+    batch=(16,),
     steps=(1,),
-    clients=(50, 100, 200, 500, 1000),
+    clients=(100, 200, 400, 1000),
   ),
 }
 COLUMNS = (

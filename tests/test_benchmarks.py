@@ -1,0 +1,86 @@
+"""The benchmarks run, and their arithmetic is right; no figure is tested."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+BENCHMARKS = ROOT / 'benchmarks'
+
+
+def run(*arguments, **options):
+  return subprocess.run(
+    [sys.executable, *map(str, arguments)],
+    capture_output=True,
+    text=True,
+    check=True,
+    cwd=ROOT,
+    **options,
+  )
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+  monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def test_round_reports_what_it_promises():
+  flags = '--model=conv2 --clients=2 --batch=2 --steps=1 --repeats=1 --json=-'
+  result = run(BENCHMARKS / 'round.py', *flags.split())
+  row = json.loads(result.stdout)
+  assert (row['model'], row['clients'], row['batch']) == ('conv2', 2, 2)
+  for name in (
+    *('seconds_per_client_step', 'seconds_per_round', 'gflops'),
+    *('matmul_peak_gflops', 'share_of_peak', 'peak_memory_mib'),
+    *('clients_s', 'wire_s', 'server_s', 'evaluate_1000_s', 'first_round_s'),
+  ):
+    assert row[name] > 0, name
+  parts = row['clients_s'] + row['wire_s'] + row['server_s']
+  assert parts == pytest.approx(row['seconds_per_round'], rel=1e-2)
+
+
+def test_arithmetic_of_a_step_is_that_of_the_paper(benchmarks):
+  """CONV-6, batch 128: 118 GFLOP, by hand."""
+  import engines
+  import round as rounds
+
+  from fedpm_jax import network as networks
+
+  shape, classes = engines.SHAPES['conv6']
+  spec = networks.Spec('conv6', shape, classes, 0, 'signed_constant', 1.0)
+  layout = networks.build(spec).layout
+  pixels = {32: 3 * 64 + 64 * 64, 16: 64 * 128 + 128**2, 8: 128 * 256 + 256**2}
+  products = sum(9 * side**2 * pairs for side, pairs in pixels.items())
+  products += 4096 * 256 + 256 * 256 + 256 * 10
+  expected = 2 * 3 * 128 * products
+  assert rounds.flops_of_step(layout, shape, 128) == expected
+  assert expected == pytest.approx(118e9, rel=0.01)
+
+
+@pytest.mark.parametrize('peer', ['official', 'fedjax', 'flower'])
+def test_a_missing_peer_says_how_to_get_it(peer):
+  task = {'checkout': None, 'what': 'round', 'image_shape': [32, 32, 3]}
+  # Without site-packages nothing is installed.
+  worker = BENCHMARKS / 'workers' / f'{peer}.py'
+  result = run('-S', worker, json.dumps(task), env={})
+  assert 'pip install' in json.loads(result.stdout)['missing']
+
+
+def test_processes_take_turns(tmp_path):
+  worker = tmp_path / 'worker.py'
+  worker.write_text(
+    f'import sys; sys.path.insert(0, {str(BENCHMARKS / "workers")!r})\n'
+    'import protocol\n'
+    'count = iter(range(9))\n'
+    'def once():\n'
+    "  print('noise')\n"
+    '  return next(count) or None\n'
+    'protocol.serve(once)\n'
+  )
+  answers = run(worker, '{}', input='run\n' * 3).stdout.splitlines()
+  assert answers[0] == 'ready'
+  assert 0 < float(answers[1]) < 1  # measured
+  assert answers[2:] == ['1', '2']
