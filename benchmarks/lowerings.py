@@ -1,5 +1,6 @@
 """Whether two lowerings train alike: curves of the same seeds, side by side.
 
+    mkdir -p results/lowering
     for seed in 0 1 2; do for lowering in winograd im2col; do
       python -m fedpm_jax.train --config.rounds=100 --config.seed=$seed \\
         --config.execution.lowering=$lowering --workdir=runs/$lowering-$seed
@@ -54,7 +55,8 @@ def table(runs) -> str:
     for run in runs.values():
       values = run[name]
       late = values[:, values.shape[1] // 2 :].mean(axis=1)
-      cells.append(f'{late.mean():.4f} +- {late.std(ddof=1):.4f}')
+      spread = f' +- {late.std(ddof=1):.4f}' if len(late) > 1 else ''
+      cells.append(f'{late.mean():.4f}{spread}')
     lines.append(f'| {label} | {" | ".join(cells)} |')
   return '\n'.join(lines)
 
@@ -67,7 +69,8 @@ def draw(runs, path: pathlib.Path) -> None:
   names = ('eval/accuracy_mean', 'train/loss', 'uplink/bpp_wire')
   figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout='constrained')
   for axis, name in zip(axes, names, strict=True):
-    for colour, (lowering, run) in zip(('C0', 'C1'), runs.items(), strict=True):
+    for i, (lowering, run) in enumerate(runs.items()):
+      colour = f'C{i}'
       axis.plot(run[name].T, color=colour, linewidth=0.5, alpha=0.5)
       mean = run[name].mean(axis=0)
       axis.plot(mean, color=colour, linewidth=1.8, label=lowering)

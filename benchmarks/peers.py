@@ -8,7 +8,8 @@ and the ratio of the medians.  Tasks:
 
     conv6, conv4   local steps of 10 clients, batch 128: seconds a client step
     round          a FedPM round: CONV-4, 10 clients x 512 images, 1 epoch, the
-                   wire (ours) or upload and aggregation (theirs) included
+                   wire (ours) or upload and aggregation with its statistics
+                   (theirs) included
     cross_device   50 clients x 50 CIFAR-shaped images, batch 10, 1 epoch, the
                    network 'cnn'; FedPM (ours), federated averaging (theirs)
 
@@ -23,6 +24,7 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import types
 from typing import NamedTuple
@@ -91,25 +93,30 @@ class Contender:
     self.seconds = []
     self.missing = None
     environ = {**os.environ, 'PYTHONWARNINGS': 'ignore'}
+    environ.pop('GLIBC_TUNABLES', None)
     if peer.huge_pages:
       environ = allocator.environment(environ)
     task = {'threads': 0, **task, **peer.task}
     task['clients'] //= peer.processes
+    self._errors = [
+      tempfile.TemporaryFile('w+')  # noqa: SIM115 (open as long as they run)
+      for _ in range(peer.processes)
+    ]
     self._processes = [
       subprocess.Popen(
         [python, str(WORKERS / f'{peer.worker}.py'), json.dumps(task)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=errors,
         text=True,
         env=environ,
       )
-      for _ in range(peer.processes)
+      for errors in self._errors
     ]
-    for process in self._processes:
+    for process, errors in zip(self._processes, self._errors, strict=True):
       line = process.stdout.readline().strip()
       if line != 'ready':
-        self.missing = json.loads(line)['missing'] if line else 'it failed'
+        self.missing = json.loads(line)['missing'] if line else _last(errors)
 
   def run(self, count: bool) -> None:
     """Once; all processes at the same time."""
@@ -124,7 +131,17 @@ class Contender:
   def close(self) -> None:
     for process in self._processes:
       process.stdin.close()
-      process.wait()
+      try:
+        process.wait(30)
+      except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _last(errors) -> str:
+  """The last line that a process that failed has written."""
+  errors.seek(0)
+  lines = errors.read().strip().splitlines()
+  return f'it failed: {lines[-1] if lines else "without a word"}'
 
 
 def compare(name: str, args) -> dict:
@@ -142,6 +159,9 @@ def compare(name: str, args) -> dict:
     contender = Contender(peer, task, args.python)
     if contender.missing:
       print(f'{name}: without {peer.name}: {contender.missing}', flush=True)
+      contender.close()
+      if peer == OURS:
+        sys.exit('Ours is what all others are compared with.')
     else:
       contenders.append(contender)
   for turn in range(args.repeats + 1):
@@ -182,16 +202,20 @@ def main() -> None:
   )
   parser.add_argument('--official', help='a checkout of the official code')
   parser.add_argument(
-    '--python', default=sys.executable, help='of the environment with the peers'
+    '--python',
+    default=sys.executable,
+    help='of the environment with the peers and with fedpm_jax',
   )
   parser.add_argument('--task', nargs='+', choices=TASKS, default=list(TASKS))
   parser.add_argument('--repeats', type=int, default=5)
   parser.add_argument('--json', help='a file')
   args = parser.parse_args()
-  results = {name: compare(name, args) for name in args.task}
-  if args.json:
-    text = json.dumps(results, indent=2) + '\n'
-    pathlib.Path(args.json).write_text(text)
+  results = {}
+  for name in args.task:
+    results[name] = compare(name, args)
+    if args.json:
+      text = json.dumps(results, indent=2) + '\n'
+      pathlib.Path(args.json).write_text(text)
 
 
 if __name__ == '__main__':

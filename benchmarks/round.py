@@ -213,7 +213,8 @@ def measure_apart(args, changes) -> dict:
   else:
     if result.returncode == 0:
       return json.loads(result.stdout.splitlines()[-1])
-    problem = result.stderr.strip().splitlines()[-1][:200]
+    lines = result.stderr.strip().splitlines()
+    problem = lines[-1][:200] if lines else f'ended with {result.returncode}'
   return {name: options[name] for name in OPTIONS} | {'problem': problem}
 
 
@@ -222,6 +223,12 @@ def show(row) -> None:
   known = [name for name in COLUMNS if name in row]
   cells = [f'{row[name]!s:>{len(name)}}' for name in known]
   print('  '.join([*cells, row.get('problem', '')]), flush=True)
+
+
+def save(path, result) -> None:
+  """After every row: a table takes long."""
+  if path:
+    pathlib.Path(path).write_text(json.dumps(result, indent=2) + '\n')
 
 
 def main() -> None:
@@ -252,14 +259,13 @@ def main() -> None:
   if args.table:
     rows = []
     for changes in TABLES[args.table]:
-      if all(str(changes[name]) == wanted[name] for name in wanted):
+      if all(str(changes.get(name)) == wanted[name] for name in wanted):
         rows.append(measure_apart(args, changes))
         show(rows[-1])
+        save(args.json, rows)
   else:
     show(rows[0])
-  if args.json:
-    result = rows if args.table else rows[0]
-    pathlib.Path(args.json).write_text(json.dumps(result, indent=2) + '\n')
+    save(args.json, rows[0])
 
 
 if __name__ == '__main__':

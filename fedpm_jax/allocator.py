@@ -7,6 +7,7 @@ step of CONV-6 takes a fifth less time and coding its masks 40 % less
 (benchmarks/round.py).  glibc reads these settings once, before Python runs.
 """
 
+import contextlib
 import os
 import pathlib
 import platform
@@ -16,10 +17,14 @@ _VARIABLE = 'GLIBC_TUNABLES'
 _SETTINGS = ':'.join(
   (
     'glibc.malloc.hugetlb=1',  # ask the kernel for huge pages
-    f'glibc.malloc.mmap_threshold={2**32}',  # bytes; no mapping of its own
+    # Bytes: no mapping for each array (in threads: below 64 MiB).
+    f'glibc.malloc.mmap_threshold={2**32}',
     f'glibc.malloc.trim_threshold={2**33}',  # bytes; keep what was freed
   )
 )
+_RESTARTED = 'FEDPM_JAX_RESTARTED'
+# Whoever has imported these is not a program that has just begun.
+_LARGE = ('numpy', 'jax', 'IPython')
 _KERNEL = pathlib.Path('/sys/kernel/mm/transparent_hugepage/enabled')
 
 
@@ -30,9 +35,9 @@ def environment(environ: dict[str, str]) -> dict[str, str]:
     environ: today's.
 
   Returns:
-    A copy with glibc's settings; unchanged where the allocator is not glibc's,
-    the kernel has no huge pages, or somebody has chosen `glibc.malloc` settings
-    already.
+    A copy with glibc's settings; unchanged where the allocator is not that of
+    glibc 2.35 or newer, the kernel has no huge pages, or somebody has chosen
+    `glibc.malloc` settings already.
   """
   environ = dict(environ)
   chosen = environ.get(_VARIABLE, '')
@@ -48,12 +53,24 @@ def environment(environ: dict[str, str]) -> dict[str, str]:
 def restart_with_huge_pages() -> None:
   """Starts this program anew, once, in that environment: same process id.
 
-  To be called before anything large is imported.
+  Does nothing where the program is not at its beginning: in a notebook, or where
+  another one runs it and has imported NumPy or JAX.
   """
+  if _RESTARTED in os.environ or any(name in sys.modules for name in _LARGE):
+    return
   environ = environment(dict(os.environ))
   if environ != dict(os.environ) and sys.executable:
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
+    environ[_RESTARTED] = '1'
+    with contextlib.suppress(OSError):  # Then it is slower, and that is all.
+      os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
 
 
 def _uses_glibc() -> bool:
-  return sys.platform == 'linux' and platform.libc_ver()[0] == 'glibc'
+  """Whether it is one that knows huge pages; older ones get slower by this."""
+  if sys.platform != 'linux':
+    return False
+  name, version = platform.libc_ver()
+  numbers = version.split('.')[:2]
+  if name != 'glibc' or not all(number.isdigit() for number in numbers):
+    return False
+  return tuple(map(int, numbers)) >= (2, 35)

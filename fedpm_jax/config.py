@@ -20,7 +20,7 @@ def default() -> ml_collections.ConfigDict:
       'clients_per_round': 10,  # K, drawn without replacement
       'local_epochs': 3,
       'batch_size': 32,
-      'model': 'conv4',  # conv2, conv4, conv6, conv8, conv10
+      'model': 'conv4',  # conv2, conv4, conv6, conv8, conv10, cnn
       'data': {
         'name': 'digits',  # embedded; else a TFDS name, e.g. cifar10
         'dir': '',  # of TFDS; empty: $TFDS_DATA_DIR, ~/tensorflow_datasets

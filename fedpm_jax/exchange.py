@@ -128,10 +128,11 @@ class Exchange:
     guesses = self.guesses(q, ids, round_idx) if shared else [None] * len(ids)
     # One after another: the range coder holds Python's lock, so that threads
     # would not help.
-    foresight = _Foresight(self._size) if self._foresees else None
-    result = Received([], [], [], [])
+    foresight = _Foresight(self._size, len(ids)) if self._foresees else None
+    result = Received(np.empty_like(symbols), [], [], [])
     sizes = self._sizes if self._is_mask else (symbols.shape[1],)
-    for client, sent, guess in zip(ids, symbols, guesses, strict=True):
+    for i, guess in enumerate(guesses):
+      client, sent = int(ids[i]), symbols[i]
       side = codecs.SideInformation(q=q, sizes=sizes, guess=guess)
       if self._is_mask:
         sent = np.unpackbits(sent, count=self._size).view(np.bool_)
@@ -141,7 +142,7 @@ class Exchange:
         codec=self._method.uplink,
         kind=wire.Kind.UPLINK,
         round_idx=round_idx,
-        client=int(client),
+        client=client,
       )
       problem = self._method.compressor.check(symbol)
       if problem:
@@ -151,13 +152,13 @@ class Exchange:
         result.densities.append(density)
         result.estimates.append(estimated_bpp(density, self._size))
         symbol = np.packbits(symbol)
-      result.symbols.append(symbol)
+      result.symbols[i] = symbol
       result.num_bytes.append(num_bytes)
       if foresight:
         foresight.add(guess)
     if foresight:
       self._last = foresight.seen(q, ids, round_idx)
-    return result._replace(symbols=np.stack(result.symbols))
+    return result
 
   def downlink(
     self,
@@ -246,7 +247,7 @@ class Exchange:
       and np.array_equal(last.q, q)
     ):
       return last
-    foresight = _Foresight(self._size)
+    foresight = _Foresight(self._size, len(ids))
     for guess in self.guesses(q, ids, round_idx):
       foresight.add(guess)
     return foresight.seen(q, ids, round_idx)
@@ -255,17 +256,19 @@ class Exchange:
 class _Foresight:
   """Collects the guesses of a round."""
 
-  def __init__(self, size: int):
+  def __init__(self, size: int, count: int):
     self._foresight = theta_news.Foresight(size)
-    self._guessed = []
+    self._guessed = np.empty((count, -(-size // 8)), np.uint8)
+    self._seen = 0
 
   def add(self, guess: codecs.base.Guess) -> None:
     self._foresight.add(guess)
-    self._guessed.append(np.packbits(guess.mask))
+    self._guessed[self._seen] = np.packbits(guess.mask)
+    self._seen += 1
 
   def seen(self, q, ids, round_idx) -> _Foreseen:
-    context, guessed = self._foresight.context, np.stack(self._guessed)
-    return _Foreseen(q, ids.tolist(), round_idx, context, guessed)
+    context = self._foresight.context
+    return _Foreseen(q, ids.tolist(), round_idx, context, self._guessed)
 
 
 def device_guess(key: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -32,25 +32,36 @@ def keep_compiled_programs() -> pathlib.Path | None:
   """Lets XLA find its programs of earlier runs, which saves a run's start.
 
   They lie in `$XDG_CACHE_HOME/fedpm_jax` (default `~/.cache`), a folder for
-  each kind of processor, since a home may be shared by several.  JAX's own
-  setting, `$JAX_COMPILATION_CACHE_DIR`, goes first.
+  each version of JAX and kind of processor, since a home may be shared by
+  several; to delete it costs nothing but compiling again.  JAX's own settings,
+  such as `$JAX_COMPILATION_CACHE_DIR`, go first.
 
   Returns:
-    The folder, or None where it cannot be written: then nothing is kept.
+    The folder, or None where it cannot be written, or can be by others, who
+    could make us run their programs: then nothing is kept.
   """
   if getattr(jax.config, _XLA_CACHE):
     return pathlib.Path(getattr(jax.config, _XLA_CACHE))
-  home = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  home = os.environ.get('XDG_CACHE_HOME', '')
+  if not os.path.isabs(home):  # as its specification asks
+    home = '~/.cache'
+  name = f'xla-{jax.__version__}-{_cpu()}'
   try:
-    folder = pathlib.Path(home).expanduser() / 'fedpm_jax' / f'xla-{_cpu()}'
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = pathlib.Path(home).expanduser() / 'fedpm_jax' / name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
   except (OSError, RuntimeError):  # RuntimeError: there is no home
+    return None
+  if os.name == 'posix' and (
+    status.st_uid != os.getuid() or status.st_mode & 0o022
+  ):
     return None
   if not os.access(folder, os.W_OK):
     return None
   jax.config.update(_XLA_CACHE, str(folder))
   # The default, 1 s, would leave out programs that together take as long.
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+  if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
   return folder
 
 

@@ -49,10 +49,10 @@ def build(
   Args:
     spec: see `Spec`.
     lowering: how convolutions are computed; see `models.lowering`.
-    dtype: of activations and matrix products, a row of `DTYPES`.  Parameters,
-      scores and logits are float32 in any case.  In bfloat16 a weight +-c of
-      sign-constant networks loses nothing but a common factor of its layer,
-      since m c, m in {-1, 0, 1}, takes three values.
+    dtype: of activations and matrix products, a row of `DTYPES`.  Parameters
+      and scores are float32 in any case, and logits are returned as float32.
+      In bfloat16 a masked weight +-c or 0 of a sign-constant network loses
+      nothing but a factor common to its layer.
 
   Raises:
     ValueError: naming the field that makes no sense.

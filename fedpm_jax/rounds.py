@@ -165,14 +165,14 @@ def make_server_step(method: Method) -> Callable[..., tuple[Any, Any]]:
     return method.compressor.decompress(key, symbols, payload)
 
   def server_step(server_state, payload, symbols, uplink_keys, round_idx):
-    # One client after another: memory does not grow with the cohort.
+    # One client after another: what grows with the cohort are packed masks.
     def add(total, client):
       update = one_update(*client, payload)
       return total + update.astype(total.dtype), None
 
     update = jax.eval_shape(one_update, uplink_keys[0], symbols[0], payload)
-    dtype = jnp.int32 if update.dtype == jnp.bool_ else update.dtype
-    start = jnp.zeros(update.shape, dtype)
+    counted = not jnp.issubdtype(update.dtype, jnp.floating)
+    start = jnp.zeros(update.shape, jnp.int32 if counted else jnp.float32)
     total, _ = lax.scan(add, start, (uplink_keys, symbols))
     return method.algorithm.server_update(
       server_state, total, len(symbols), round_idx
@@ -284,6 +284,7 @@ class Engine:
       )
     received = self.exchange.uplink(symbols[:count], q, cohort.ids, round_idx)
     wire_done = time.perf_counter()
+    del symbols  # With many clients they are large, and arrived is what counts.
     if archive and received.densities:
       before = known or Known(q, np.zeros(self._num_clients, np.bool_))
       sent = received.symbols

@@ -1,5 +1,6 @@
 """Huge pages are asked for once, where there are any, and never forced."""
 
+import ast
 import subprocess
 import sys
 
@@ -47,6 +48,56 @@ def test_nothing_is_asked_of_a_kernel_without_huge_pages(offered, kernel):
 def test_nothing_is_asked_of_another_allocator(offered, monkeypatch):
   monkeypatch.setattr(allocator, '_uses_glibc', lambda: False)
   assert allocator.environment({}) == {}
+
+
+@pytest.mark.parametrize(
+  ('version', 'enough'),
+  [
+    (('glibc', '2.34'), False),
+    (('glibc', '2.35'), True),
+    (('glibc', '2.40.9000'), True),
+    (('musl', '2.36'), False),
+    (('', ''), False),
+  ],
+)
+def test_an_old_allocator_is_left_alone(version, enough, monkeypatch):
+  monkeypatch.setattr(allocator.sys, 'platform', 'linux')
+  monkeypatch.setattr(allocator.platform, 'libc_ver', lambda: version)
+  assert allocator._uses_glibc() == enough
+
+
+@pytest.mark.parametrize('state', ['numpy', 'restarted'])
+def test_a_program_that_has_begun_is_not_restarted(state, monkeypatch):
+  monkeypatch.setattr(allocator, 'environment', lambda e: {**e, 'X': '1'})
+  monkeypatch.setattr(allocator.os, 'execve', lambda *_: pytest.fail('restart'))
+  if state == 'restarted':
+    monkeypatch.setattr(allocator, '_LARGE', ())
+    monkeypatch.setenv('FEDPM_JAX_RESTARTED', '1')
+  allocator.restart_with_huge_pages()
+
+
+def test_a_restart_that_fails_is_no_error(monkeypatch):
+  tried = []
+
+  def execve(*arguments):
+    tried.append(arguments)
+    raise OSError('Argument list too long')
+
+  monkeypatch.setattr(allocator, '_LARGE', ())
+  monkeypatch.setattr(allocator, 'environment', lambda e: {**e, 'X': '1'})
+  monkeypatch.setattr(allocator.os, 'execve', execve)
+  allocator.restart_with_huge_pages()
+  assert tried[0][2]['FEDPM_JAX_RESTARTED'] == '1'
+
+
+def test_the_program_asks_before_it_imports_anything_large():
+  path = allocator.pathlib.Path(allocator.__file__).with_name('train.py')
+  body = ast.parse(path.read_text()).body[1:]  # without the docstring
+  assert ast.unparse(body[0]) == 'from fedpm_jax import allocator'
+  assert ast.unparse(body[1]).splitlines() == [
+    "if __name__ == '__main__':",
+    '    allocator.restart_with_huge_pages()',
+  ]
 
 
 def test_a_program_starts_anew_once_with_its_arguments_and_options(tmp_path):

@@ -44,6 +44,17 @@ def test_nothing_is_kept_where_nothing_can_be_written(
   assert jax.config.jax_compilation_cache_dir is None
 
 
+def test_a_folder_that_others_can_write_is_not_trusted(
+  no_cache, tmp_path, monkeypatch
+):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  folder = machine.keep_compiled_programs()
+  assert not folder.stat().st_mode & 0o077
+  jax.config.update('jax_compilation_cache_dir', None)
+  folder.chmod(0o770)
+  assert machine.keep_compiled_programs() is None
+
+
 def test_a_second_process_finds_the_first_ones_programs(tmp_path):
   program = (
     'import jax\n'

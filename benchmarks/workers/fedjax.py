@@ -48,6 +48,8 @@ def main() -> None:
       fedjax.metrics.unreduced_cross_entropy_loss(batch['y'], logits)
     ),
   )
+  # The backend is chosen when the algorithm is made.
+  fedjax.set_for_each_client_backend('jit')
   algorithm = fedjax.algorithms.fed_avg.federated_averaging(
     fedjax.model_grad(model),
     fedjax.optimizers.sgd(0.1),
@@ -60,8 +62,7 @@ def main() -> None:
 
   def run():
     nonlocal state
-    with fedjax.for_each_client_backend('jit'):
-      state, _ = algorithm.apply(state, clients)
+    state, _ = algorithm.apply(state, clients)
     jax.block_until_ready(state.params)
 
   run()

@@ -85,6 +85,7 @@ def main() -> None:
 
   run = {'steps': steps, 'round': a_round}[task['what']]
   run()
+  run()
   protocol.serve(run)
 
 

@@ -17,7 +17,6 @@ def main() -> None:
     clients=task['clients'],
     batch=task['batch'],
     steps=task['steps'],
-    lowering=task.get('lowering', 'auto'),
   )
   state = engine.init()
   round_idx = 0

@@ -119,7 +119,7 @@ def _digits() -> Dataset:
   """The 8x8 digits of scikit-learn, 1,437 for training and 360 for testing.
 
   E. Alpaydin and C. Kaynak, "Optical recognition of handwritten digits", UCI
-  Machine Learning Repository, 1998, CC BY 4.0; the half that scikit-learn has,
+  Machine Learning Repository, 1998, CC BY 4.0; the part that scikit-learn has,
   in its order.  A copy, because importing scikit-learn takes over a second.
   """
   with np.load(pathlib.Path(__file__).with_name('digits.npz')) as stored:

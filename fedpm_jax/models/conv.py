@@ -41,6 +41,8 @@ class ConvNet(nn.Module):
     Returns:
       [B, num_classes].
     """
+    if len(self.widths) % 2:
+      raise ValueError(f'widths: got {self.widths}, expected pairs')
     pools = len(self.widths) // 2
     if x.ndim != 4 or min(x.shape[1:3]) < 2**pools:
       raise ValueError(
