@@ -173,7 +173,6 @@ def measure(args) -> dict:
   gflops, peak = work / step / 1e9, matmul_peak(args.dtype)
   round_s = median('time/round_s')
   figures = {
-    'parameters': engine.method.network.layout.num_parameters,
     'seconds_per_client_step': step,
     'seconds_per_round': round_s,
     'clients_s': median('time/clients_s'),
@@ -191,6 +190,7 @@ def measure(args) -> dict:
     figures['device_memory_mib'] = memory['peak_bytes_in_use'] / 2**20
   return {
     **{name: getattr(args, name) for name in OPTIONS},
+    'parameters': engine.method.network.layout.num_parameters,
     **{name: float(f'{value:.4g}') for name, value in figures.items()},
     'device': f'{len(jax.devices())} x {jax.devices()[0].device_kind}',
     'jax': jax.__version__,
