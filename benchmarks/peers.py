@@ -2,8 +2,8 @@
 
     python benchmarks/peers.py --official=CHECKOUT [--python=...] [--json FILE]
 
-Every implementation is a process of its own that has done the task twice before
-it counts.  Then they take turns, `--repeats` times; what is reported are medians
+Every implementation is a process of its own that has done the task three times
+before it counts.  Then they take turns, `--repeats` times; what is reported are medians
 and the ratio of the medians.  Tasks:
 
     conv6, conv4   local steps of 10 clients, batch 128: seconds a client step

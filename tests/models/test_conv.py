@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from fedpm_jax import masks
+from fedpm_jax import masks, models
 from fedpm_jax import network as networks
 from fedpm_jax.models import conv
 from fedpm_jax.models import lowering as lowerings
@@ -31,6 +31,23 @@ def test_number_of_parameters(depth, image, num_classes, expected):
   net = conv.conv(depth, num_classes=num_classes)
   leaves = jax.tree.leaves(shapes_of(net, image))
   assert sum(leaf.size for leaf in leaves) == expected
+
+
+def test_the_small_network_is_that_of_the_benchmarks():
+  """conv 32, conv 64, pool, dense 128, dense 10, by hand."""
+  leaves = jax.tree.leaves(
+    shapes_of(models.MODELS['cnn'](num_classes=10), (32, 32, 3))
+  )
+  convolutions = (27 + 1) * 32 + (9 * 32 + 1) * 64
+  dense = (16 * 16 * 64 + 1) * 128 + (128 + 1) * 10
+  assert sum(leaf.size for leaf in leaves) == convolutions + dense
+
+
+def test_convolutions_come_in_pairs():
+  with pytest.raises(ValueError, match='expected pairs'):
+    shapes_of(conv.ConvNet((32,)), (8, 8, 1))
+  with pytest.raises(ValueError, match='got 5, expected 2, 4, 6, 8 or 10'):
+    conv.conv(5, num_classes=10)
 
 
 def test_names_and_shapes():
