@@ -67,7 +67,7 @@ def build(
     rounds.Method(
       network,
       algorithms.ALGORITHMS['fedpm'](network, optax.adam(0.1)),
-      compressors.COMPRESSORS['bernoulli'](),
+      compressors.COMPRESSORS['bernoulli'](network.layout),
       'dither',
       'theta_news',
     ),

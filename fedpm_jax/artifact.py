@@ -1,10 +1,11 @@
-"""The final model as one file: a seed and an entropy-coded mask.
+"""The final model as one file: a seed and an entropy-coded mask, or weights.
 
 `export` writes it, `load` gives back a callable model, in any process, from
-this file alone: the frozen weights are regenerated from the seed.
+this file alone: the frozen weights are regenerated from the seed.  A dense
+method's weights, which do not follow from a seed, are written as they are.
 
-The mask is one sample of Bernoulli(theta), m_i = [u_i < theta_i] with dithers u
-that follow from the seed too (`sample`).  A reader who knows u_i but not theta_i
+FedPM's mask is one sample of Bernoulli(theta), m_i = [u_i < theta_i] with
+dithers u that follow from the seed too, `keys.Purpose.FINAL`.  A reader who knows u_i but not theta_i
 still knows something: a small u makes a one likely, a large one a zero, unless
 theta is 0 or 1.  So the bits are coded in groups of like dithers, each with its
 own frequency, which is exact, costs 64 bytes and saves about 5 % where theta is
@@ -13,9 +14,9 @@ undecided in a third of its entries.
     offset  bytes  field (integers little-endian)
          0      5  magic, b'FPMA' and the version of this format, 1
          5      4  length J of the description
-         9      J  description, JSON: the network's specification, how the mask
-                   is grouped and coded, a fingerprint of the weights
-     9 + J      P  the mask, a message of `fedpm_jax.wire`, with its checksums
+         9      J  description, JSON: the network's specification, how the values
+                   are grouped and coded, a fingerprint of the frozen weights
+     9 + J      P  the values, a message of `fedpm_jax.wire`, with its checksums
  9 + J + P      4  CRC-32 of all bytes before it
 """
 
@@ -39,7 +40,11 @@ _HEAD = struct.Struct('<4sBI')
 _CRC = struct.Struct('<I')
 _MAGIC, _VERSION = b'FPMA', 1
 _MAX_PARAMETERS = 2**31  # refuse a description that asks for more
-_CODECS = ('bitpack', 'frequency', 'per_tensor')
+# How values may be coded, by their type: masks, and dense weights.
+_CODECS = {
+  np.dtype(np.bool_): ('bitpack', 'frequency', 'per_tensor'),
+  np.dtype(np.float32): ('raw',),
+}
 _GROUPS = 32  # of like dithers
 
 
@@ -53,14 +58,14 @@ class Model(NamedTuple):
   Attributes:
     spec: what determines the random network.
     layout: of its parameters.
-    mask: bool `[d]`.
+    values: a mask of the frozen weights, bool `[d]`, or weights, float32 `[d]`.
     num_bytes: of the file.
     logits: jitted, uint8 images `[B, H, W, C]` -> float32 `[B, classes]`.
   """
 
   spec: networks.Spec
   layout: masks.Layout
-  mask: np.ndarray
+  values: np.ndarray
   num_bytes: int
   logits: Callable[[Any], jax.Array]
 
@@ -80,54 +85,52 @@ class Model(NamedTuple):
     return self.logits(images)
 
   @property
+  def mask(self) -> np.ndarray | None:
+    """bool `[d]`, or None where the model is dense weights."""
+    return self.values if self.values.dtype == np.bool_ else None
+
+  @property
   def bpp(self) -> float:
     """Bits per parameter of the whole file."""
-    return 8 * self.num_bytes / len(self.mask)
+    return 8 * self.num_bytes / len(self.values)
 
   @property
   def ratio(self) -> float:
     """How many times smaller than the same network in float32."""
-    return 4 * len(self.mask) / self.num_bytes
+    return 4 * len(self.values) / self.num_bytes
 
 
-def sample(spec: networks.Spec, q: jax.Array) -> np.ndarray:
-  """The final mask: one sample of Bernoulli(q / 65536), bool `[d]`.
-
-  Args:
-    spec: of the network; its seed gives the dithers.
-    q: uint16 `[d]`.
-  """
-  return np.asarray(masks.sample(_dither_key(spec), q))
-
-
-def export(path: pathlib.Path, spec: networks.Spec, mask: np.ndarray) -> Model:
+def export(
+  path: pathlib.Path, spec: networks.Spec, values: np.ndarray
+) -> Model:
   """Writes the artifact, whole or not at all, and reads it back.
 
   Args:
     path: of the file.
     spec: of the network.
-    mask: bool `[d]`.
+    values: a mask of its weights, bool `[d]`, or its weights, float32 `[d]`.
 
   Returns:
     The model as `load` sees it.
 
   Raises:
-    ValueError: the mask does not fit the network.
+    ValueError: the values do not fit the network.
   """
   network = networks.build(spec)
   size = network.layout.num_parameters
-  if mask.dtype != np.bool_ or mask.shape != (size,):
+  if values.dtype not in _CODECS or values.shape != (size,):
     raise ValueError(
-      f'Expected a bool mask [{size}], got {mask.dtype} {list(mask.shape)}.'
+      f'Expected a bool mask or float32 weights [{size}], got {values.dtype}'
+      f' {list(values.shape)}.'
     )
-  # The smallest of a few: masks that were not sampled by `sample`, or whose
+  # The smallest of a few: masks that were not sampled with dithers, or whose
   # density differs from tensor to tensor, have other regularities.
   candidates = []
   for grouping in _GROUPINGS:
     order, sizes = _GROUPINGS[grouping](spec, network)
     side = codecs.SideInformation(sizes=sizes)
-    for codec in _CODECS:
-      message = wire.encode(mask[order], side, **_address(network, codec))
+    for codec in _CODECS[values.dtype]:
+      message = wire.encode(values[order], side, **_address(network, codec))
       candidates.append((len(message), grouping, codec, message))
   _, grouping, codec, message = min(candidates)
   description = json.dumps(
@@ -172,14 +175,15 @@ def load(path: pathlib.Path | str) -> Model:
     if network.layout.num_parameters > _MAX_PARAMETERS:
       raise ValueError('too many parameters')
     grouping, codec = description['grouping'], description['codec']
-    if grouping not in _GROUPINGS or codec not in _CODECS:
+    dtype = {c: dtype for dtype, row in _CODECS.items() for c in row}
+    if grouping not in _GROUPINGS or codec not in dtype:
       raise ValueError(
-        f'grouping and codec must be of {sorted(_GROUPINGS)} and {_CODECS},'
-        f' got {grouping!r} and {codec!r}'
+        f'grouping and codec must be of {sorted(_GROUPINGS)} and'
+        f' {sorted(dtype)}, got {grouping!r} and {codec!r}'
       )
     order, sizes = _GROUPINGS[grouping](spec, network)
-    mask = np.empty(sum(sizes), np.bool_)
-    mask[order] = wire.decode(
+    values = np.empty(sum(sizes), dtype[codec])
+    values[order] = wire.decode(
       body[_HEAD.size + length :],
       codecs.SideInformation(sizes=sizes),
       **_address(network, codec),
@@ -187,7 +191,7 @@ def load(path: pathlib.Path | str) -> Model:
     expected = description['weights_sha256']
   except (ValueError, KeyError, TypeError) as error:
     raise ArtifactError(f'{path} is not a valid model: {error}') from error
-  if fingerprint(spec) != expected:
+  if values.dtype == np.bool_ and fingerprint(spec) != expected:
     raise ArtifactError(
       f'{path}: this version of JAX regenerates other weights from the seed'
       ' than the one that trained the model.'
@@ -195,11 +199,12 @@ def load(path: pathlib.Path | str) -> Model:
 
   @functools.partial(jax.jit, compiler_options=network.compiler_options)
   def logits(images):
-    weights = network.weights()
-    params = masks.unravel(network.layout, weights * jnp.asarray(mask))
-    return network.apply(params, images)
+    params = jnp.asarray(values)
+    if values.dtype == np.bool_:
+      params = network.weights() * params
+    return network.apply(masks.unravel(network.layout, params), images)
 
-  return Model(spec, network.layout, mask, len(data), logits)
+  return Model(spec, network.layout, values, len(data), logits)
 
 
 def _by_tensor(spec, network) -> tuple[Any, tuple[int, ...]]:

@@ -20,7 +20,7 @@ def default() -> ml_collections.ConfigDict:
       'clients_per_round': 10,  # K, drawn without replacement
       'local_epochs': 3,
       'batch_size': 32,
-      'model': 'conv4',  # conv2, conv4, conv6, conv8, conv10, cnn
+      'model': 'conv4',  # conv2, conv4, conv6, conv8, conv10, cnn, lenet
       'data': {
         'name': 'digits',  # embedded; else a TFDS name, e.g. cifar10
         'dir': '',  # of TFDS; empty: $TFDS_DATA_DIR, ~/tensorflow_datasets
@@ -36,14 +36,10 @@ def default() -> ml_collections.ConfigDict:
         'gain': 2.718281828459045,  # std = gain / sqrt(fan_in); e, sqrt(2)
       },
       'algorithm': {
-        'name': 'fedpm',
-        'estimator': 'identity',  # straight-through: identity, official
-        'score_std': 1.0,  # s0 ~ N(0, std^2)
-        'lambda_0': 1.0,  # Beta prior, alpha = beta = lambda_0
-        'theta_clip': 0.01,
-        'prior_schedule': 'every',  # every, participation, warmup, never
-        'prior_reset_every': 1,  # rounds, for 'every'
-        'persistent_optimizer': False,  # clients keep their optimiser's state
+        'name': 'fedpm',  # fedpm, fedmask, edge_popup, fedavg, signsgd
+        # JSON; what there is, and its defaults, stand in algorithms/<name>.py:
+        # for FedPM e.g. '{"estimator": "official", "lambda_0": 1.0}'.
+        'options': '{}',
       },
       'optimizer': {
         'name': 'adam',  # any function of optax that takes a learning rate
@@ -51,12 +47,15 @@ def default() -> ml_collections.ConfigDict:
         'options': '{}',  # JSON, e.g. '{"momentum": 0.9}'
       },
       'wire': {
-        'compressor': 'bernoulli',  # bernoulli, relative_entropy
+        # bernoulli, relative_entropy, mask_delta; mask; sign; identity,
+        # terngrad, qsgd, drive, eden: README.md has the table of methods.
+        'compressor': 'bernoulli',
         'options': '{}',  # JSON, of the compressor
-        # bitpack, frequency, per_tensor, prior, dither; index for
-        # relative_entropy
+        # Masks: bitpack, frequency, per_tensor, prior, dither (bernoulli);
+        # index: relative_entropy; raw: identity; levels: the other dense ones.
         'uplink': 'dither',
-        'downlink': 'theta_news',  # theta_raw, theta_levels, theta_news
+        # theta_raw, theta_levels, theta_news; raw for dense weights
+        'downlink': 'theta_news',
         # Whether to refuse what only works where the server knows the clients'
         # random numbers.  In a simulation it could derive them all the same;
         # a deployment draws them on the client.  See README.md.

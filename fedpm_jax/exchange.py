@@ -49,8 +49,9 @@ class Received(NamedTuple):
   Attributes:
     symbols: `[K, ...]`, in the form that they had on the device.
     num_bytes: the K lengths of the messages.
-    estimates: of masks, the K estimates of the paper, in bits per parameter.
-    densities: of masks, the K shares of ones.
+    estimates: where masks are sent as they are, the K estimates of the paper,
+      in bits per parameter.
+    densities: likewise, the K shares of ones.
   """
 
   symbols: np.ndarray
@@ -84,14 +85,17 @@ class Exchange:
       seed: the experiment's.
       server_step: see `rounds.make_server_step`; what guesses would lead to.
     """
-    layout = method.network.layout
+    layout, compressor = method.network.layout, method.compressor
     self._method = method
     self._seed = seed
     self._server_step = server_step
     self._size = layout.num_parameters
     self._sizes = layout.sizes
+    self._num_symbols = sum(compressor.sizes)
     self._layout_hash = wire.layout_hash(layout.names, layout.shapes)
-    self._is_mask = codecs.CODECS[method.uplink].symbols == 'mask'
+    self._are_bits = compressor.symbols == 'mask'
+    # Where the payload is a theta, it helps to code masks.
+    self._has_theta = method.algorithm.payload == 'theta'
     self._shared = method.uplink == 'dither'
     self._foresees = self._shared and method.downlink == 'theta_news'
     self._last: _Foreseen | None = None
@@ -114,28 +118,37 @@ class Exchange:
       yield guess
 
   def uplink(
-    self, symbols: np.ndarray, q: np.ndarray, ids: np.ndarray, round_idx: int
+    self,
+    symbols: np.ndarray,
+    payload: np.ndarray,
+    ids: np.ndarray,
+    round_idx: int,
   ) -> Received:
     """Every client's message: encoded, metered, decoded.
 
     Args:
-      symbols: `[K, n]` or, masks, packed uint8 `[K, ceil(d / 8)]`.
-      q: what the round started from, uint16 `[d]`.
+      symbols: `[K, n]` or, bits, packed uint8 `[K, ceil(n / 8)]`.
+      payload: what the round started from, `[d]`.
       ids: int `[K]`.
       round_idx: 0-based.
     """
     shared = self._shared
+    q = payload if self._has_theta else None
     guesses = self.guesses(q, ids, round_idx) if shared else [None] * len(ids)
     # One after another: the range coder holds Python's lock, so that threads
     # would not help.
     foresight = _Foresight(self._size, len(ids)) if self._foresees else None
     result = Received(np.empty_like(symbols), [], [], [])
-    sizes = self._sizes if self._is_mask else (symbols.shape[1],)
+    compressor = self._method.compressor
     for i, guess in enumerate(guesses):
       client, sent = int(ids[i]), symbols[i]
-      side = codecs.SideInformation(q=q, sizes=sizes, guess=guess)
-      if self._is_mask:
-        sent = np.unpackbits(sent, count=self._size).view(np.bool_)
+      side = codecs.SideInformation(
+        q=q if self._are_bits else None,
+        sizes=compressor.sizes,
+        guess=guess,
+      )
+      if self._are_bits:
+        sent = np.unpackbits(sent, count=self._num_symbols).view(np.bool_)
       symbol, num_bytes = self._carry(
         sent,
         side,
@@ -144,13 +157,14 @@ class Exchange:
         round_idx=round_idx,
         client=client,
       )
-      problem = self._method.compressor.check(symbol)
+      problem = compressor.check(symbol)
       if problem:
         raise codecs.WireError(f'symbols of client {client}: {problem}.')
-      if self._is_mask:
+      if compressor.sends_mask:
         density = np.count_nonzero(symbol) / self._size
         result.densities.append(density)
         result.estimates.append(estimated_bpp(density, self._size))
+      if self._are_bits:
         symbol = np.packbits(symbol)
       result.symbols[i] = symbol
       result.num_bytes.append(num_bytes)

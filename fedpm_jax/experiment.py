@@ -16,11 +16,13 @@ from fedpm_jax import (
   compressors,
   evaluate,
   keys,
+  masks,
   rounds,
 )
 from fedpm_jax import config as configs
 from fedpm_jax import exchange as exchanges
 from fedpm_jax import network as networks
+from fedpm_jax.algorithms import base
 from fedpm_jax.data import batches, partition, sources
 
 
@@ -50,16 +52,8 @@ def build(
   """
   configs.validate(config)
   make_algorithm = _row(algorithms.ALGORITHMS, config, 'algorithm', 'name')
-  compressor = _compressor(config.wire)
-  symbols_of = {'uplink': compressor.symbols, 'downlink': 'theta'}
-  for direction, symbols in symbols_of.items():
-    codec = _row(codecs.CODECS, config, 'wire', direction)
-    if codec.symbols != symbols:
-      rows = [c.name for c in codecs.CODECS.values() if c.symbols == symbols]
-      raise ValueError(
-        f'config.wire.{direction} must be a codec of {symbols} symbols, one of'
-        f' {rows}: {codec.name!r} carries {codec.symbols}.'
-      )
+  # On a network of one parameter: mistakes are found before data is read.
+  _compressor(config.wire, masks.Layout(('kernel',), ((1, 1),), (1,)))
   optimizer = configs.optimizer(config.optimizer)
   if dataset is None:
     dataset = sources.load(
@@ -88,14 +82,9 @@ def build(
     sizes=config.data.sizes,
     max_examples=config.data.max_examples or None,
   )
-  options = config.algorithm.to_dict()
-  options.pop('name')
-  algorithm = make_algorithm(
-    network,
-    optimizer,
-    participation=config.clients_per_round / config.num_clients,
-    **options,
-  )
+  algorithm = _algorithm(config, make_algorithm, network, optimizer)
+  compressor = _compressor(config.wire, network.layout)
+  _check_fit(config, algorithm, compressor)
   mesh = rounds.make_mesh(
     config.clients_per_round, max_devices=config.execution.devices
   )
@@ -200,26 +189,83 @@ def restore(
   return restored.state
 
 
-def _compressor(wire: ml_collections.ConfigDict) -> Any:
-  """The compressor of `config.wire`, if it keeps what was promised."""
+def _algorithm(config, make, network, optimizer) -> base.Algorithm:
+  """The algorithm of `config.algorithm`."""
+  name, options = config.algorithm.name, config.algorithm.options
+  participation = config.clients_per_round / config.num_clients
+  try:
+    return make(
+      network, optimizer, participation=participation, **json.loads(options)
+    )
+  except (TypeError, ValueError) as error:
+    raise ValueError(
+      f'config.algorithm.options {options!r} do not suit {name}: {error}'
+    ) from error
+
+
+def _compressor(wire, layout: masks.Layout) -> compressors.base.Compressor:
+  """The compressor of `config.wire`, if it and the codec keep what was promised."""
   make = _row(compressors.COMPRESSORS, {'wire': wire}, 'wire', 'compressor')
   try:
-    compressor = make(**json.loads(wire.options))
+    compressor = make(layout, **json.loads(wire.options))
   except (TypeError, ValueError) as error:
     raise ValueError(
       f'config.wire.options {wire.options!r} do not suit {wire.compressor}:'
-      f' {error}.'
+      f' {error}'
     ) from error
-  shared = {'uplink': 'dither', 'compressor': 'relative_entropy'}
-  for key, value in shared.items():
-    if wire.private_randomness and wire[key] == value:
+  _check_codec(wire, 'uplink', compressor.symbols)
+  if wire.uplink == 'dither' and not compressor.dithered:
+    raise ValueError(
+      "config.wire.uplink = 'dither' is for masks that are drawn with dithers,"
+      f" the compressor 'bernoulli': got {wire.compressor!r}. 'frequency' codes"
+      ' any mask.'
+    )
+  shared = {
+    'uplink': wire.uplink == 'dither',
+    'compressor': compressor.shares_key,
+  }
+  for key, shares in shared.items():
+    if wire.private_randomness and shares:
       raise ValueError(
-        f"config.wire.{key} = {value!r} derives each client's random numbers"
-        ' from a key that the server has, too;'
+        f"config.wire.{key} = {wire[key]!r} derives each client's random"
+        ' numbers from a key that the server has, too;'
         ' config.wire.private_randomness forbids it. Use the compressor'
         " 'bernoulli' with the uplink 'prior'."
       )
   return compressor
+
+
+def _check_codec(wire, direction: str, symbols: str) -> None:
+  """ValueError unless the direction's codec carries these symbols."""
+  codec = _row(codecs.CODECS, {'wire': wire}, 'wire', direction)
+  if codec.symbols != symbols:
+    rows = [c.name for c in codecs.CODECS.values() if c.symbols == symbols]
+    raise ValueError(
+      f'config.wire.{direction} must be a codec of {symbols} symbols, one of'
+      f' {rows}: {codec.name!r} carries {codec.symbols}.'
+    )
+
+
+def _check_fit(config, algorithm, compressor) -> None:
+  """ValueError unless algorithm, compressor and codecs suit each other."""
+  name, wire = config.algorithm.name, config.wire
+  if (compressor.takes, compressor.gives) != (
+    algorithm.update,
+    algorithm.arrives,
+  ):
+    raise ValueError(
+      f'config.algorithm.name = {name!r} sends a {algorithm.update} and expects'
+      f' a {algorithm.arrives}, config.wire.compressor = {wire.compressor!r}'
+      f' turns a {compressor.takes} into a {compressor.gives}: see the table of'
+      ' methods in README.md.'
+    )
+  _check_codec(wire, 'downlink', algorithm.payload)
+  needs_theta = wire.uplink in ('prior', 'dither')
+  if needs_theta and algorithm.payload != 'theta':
+    raise ValueError(
+      f'config.wire.uplink = {wire.uplink!r} needs a theta that both ends know:'
+      f" {name!r} broadcasts {algorithm.payload}. Use 'frequency'."
+    )
 
 
 def _row(table, config, section, key):

@@ -115,10 +115,10 @@ def ravel(layout: Layout, params: Any) -> jax.Array:
     for part in name.split('/'):
       leaf = leaf[part]
     flat.append(leaf.reshape(math.prod(shape)))
-  return _concatenated(flat)
+  return concatenated(flat)
 
 
-def _concatenated(parts: list[jax.Array]) -> jax.Array:
+def concatenated(parts: list[jax.Array]) -> jax.Array:
   """One vector, as a plain copy.
 
   XLA's CPU backend fuses what comes before and after into the concatenation,
@@ -214,7 +214,7 @@ def weights(
   for size, count in zip(layout.sizes, blocks, strict=True):
     parts.append(drawn[start : start + count].reshape(-1)[:size])
     start += count
-  return _concatenated(parts)
+  return concatenated(parts)
 
 
 # Theta ----------------------------------------------------------------------

@@ -8,7 +8,6 @@ import numpy as np
 
 from fedpm_jax import bits, metrics
 
-ACCURACIES = ('sampled', 'mean', 'threshold')
 _WAYS = ('uplink', 'downlink')
 
 
@@ -22,7 +21,12 @@ def pyplot() -> Any:
   return pyplot
 
 
-def _save(figure: Any, path: pathlib.Path) -> None:
+def accuracies(rows: list[dict[str, Any]]) -> list[str]:
+  """The metrics `eval/accuracy_<kind>` that a run has, its last row says."""
+  return [name for name in rows[-1] if name.startswith('eval/accuracy_')]
+
+
+def save(figure: Any, path: pathlib.Path) -> None:
   """Writes a picture whole or not at all."""
   buffer = io.BytesIO()
   figure.savefig(buffer, format='png', dpi=120)
@@ -40,8 +44,9 @@ def curves(
   )
   uplink = np.cumsum([row['uplink/bytes'] for row in rows]) / 1e6
   evaluated = [i for i, row in enumerate(rows) if 'eval/accuracy_mean' in row]
-  for kind in ACCURACIES:
-    y = [rows[i][f'eval/accuracy_{kind}'] for i in evaluated]
+  for name in accuracies(rows):
+    kind = name.removeprefix('eval/accuracy_')
+    y = [rows[i][name] for i in evaluated]
     x = [rows[i]['round_idx'] + 1 for i in evaluated]
     rounds.plot(x, y, marker='.', label=kind)
     sent.plot(uplink[evaluated], y, marker='.', label=kind)
@@ -65,7 +70,7 @@ def curves(
   for axis in (rounds, sent, rate):
     axis.grid(alpha=0.3)
     axis.legend()
-  _save(figure, path)
+  save(figure, path)
 
 
 def partition(
@@ -102,7 +107,7 @@ def partition(
   axis.set_xlim(-0.5, clients - 0.5)
   if classes <= 20:
     axis.legend(title='class', ncols=2, bbox_to_anchor=(1, 1), loc='upper left')
-  _save(figure, path)
+  save(figure, path)
 
 
 def costs(
@@ -143,4 +148,4 @@ def costs(
     axis.grid(alpha=0.3)
   rounds.xaxis.get_major_locator().set_params(integer=True)
   rounds.legend(fontsize='small', bbox_to_anchor=(1, 1), loc='upper left')
-  _save(figure, path)
+  save(figure, path)

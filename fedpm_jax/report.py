@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from fedpm_jax import artifact, bits, machine, metrics, plots, version
+from fedpm_jax import artifact, bits, machine, masks, metrics, plots, version
 from fedpm_jax import config as configs
 from fedpm_jax import experiment as experiments
 
@@ -36,8 +36,7 @@ def summarise(
   """
   evaluated = [row for row in rows if 'eval/accuracy_mean' in row]
   best = {}
-  for kind in plots.ACCURACIES:
-    name = f'eval/accuracy_{kind}'
+  for name in plots.accuracies(rows):
     row = max(evaluated, key=lambda row, name=name: row[name])
     best[name] = {'value': row[name], 'round_idx': row['round_idx']}
   return {
@@ -52,12 +51,12 @@ def summarise(
       for name in ('uplink/bpp_wire', 'downlink/bpp_wire')
     },
     'model': {
-      'num_parameters': len(model.mask),
+      'num_parameters': len(model.values),
       'bytes': model.num_bytes,
       'bpp': model.bpp,
       'times_smaller_than_float32': model.ratio,
-      'density': float(np.mean(model.mask)),
-    },
+    }
+    | _densities(model),
     'config': config,
     'versions': {
       'fedpm_jax': version.__version__,
@@ -68,13 +67,25 @@ def summarise(
   }
 
 
+def _densities(model: artifact.Model) -> dict[str, Any]:
+  """The shares of ones of a mask, of the whole and of every tensor."""
+  if model.mask is None:
+    return {}
+  tensors = masks.split(model.layout, model.mask)
+  names = zip(model.layout.names, tensors, strict=True)
+  return {
+    'density': float(np.mean(model.mask)),
+    'density_per_tensor': {name: float(np.mean(x)) for name, x in names},
+  }
+
+
 def table(summary: dict[str, Any]) -> str:
   """A summary as a short text table."""
   last, best, model = summary['last'], summary['best'], summary['model']
   total = summary['total']
   lines = ['', f'{"":20}{"last":>8}{"best":>8}   (in round)']
-  for kind in plots.ACCURACIES:
-    name = f'eval/accuracy_{kind}'
+  for name in best:
+    kind = name.removeprefix('eval/accuracy_')
     lines.append(
       f'accuracy, {kind:10}{last[name]:8.4f}{best[name]["value"]:8.4f}'
       f'   ({best[name]["round_idx"]})'

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fedpm_jax import bits, codecs, keys, local, threefry
+from fedpm_jax import bits, keys, local, threefry
 from fedpm_jax.exchange import Exchange, Known, Method
 
 P = jax.sharding.PartitionSpec
@@ -106,7 +106,7 @@ def make_clients_step(
 
   Returns:
     (payload `[d]`, clients `[K, ...]`, images, labels, Members)
-    -> (symbols, `[K, d]` or, masks, packed uint8 `[K, ceil(d/8)]`; new client
+    -> (symbols `[K, n]` or, bits, packed uint8 `[K, ceil(n/8)]`; new client
     states `[K, ...]`; Sums `[K]`).  K must be a multiple of the mesh's size:
     see `_padded`.
   """
@@ -155,14 +155,14 @@ def make_server_step(method: Method) -> Callable[..., tuple[Any, Any]]:
     (server_state, payload `[d]`, symbols as `clients_step` gave them, the
     clients' uplink_keys, round_idx) -> (server_state, info).
   """
-  size = method.network.layout.num_parameters
-  masks_arrive = codecs.CODECS[method.uplink].symbols == 'mask'
+  compressor = method.compressor
 
   def one_update(key_words, symbols, payload):
-    if masks_arrive:
-      symbols = jnp.unpackbits(symbols, count=size).astype(jnp.bool_)
+    if compressor.symbols == 'mask':
+      count = sum(compressor.sizes)
+      symbols = jnp.unpackbits(symbols, count=count).astype(jnp.bool_)
     key = keys.wrap(key_words)
-    return method.compressor.decompress(key, symbols, payload)
+    return compressor.decompress(key, symbols, payload)
 
   def server_step(server_state, payload, symbols, uplink_keys, round_idx):
     # One client after another: what grows with the cohort are packed masks.
@@ -243,7 +243,7 @@ class Engine:
       state: is consumed: its buffers are donated.
       cohort: who takes part, on which examples.
       round_idx: 0-based.
-      archive: is given what crossed the wire, if it was masks.
+      archive: is given what crossed the wire, if it was masks with dithers.
 
     Returns:
       The next state and the round's metrics, named as in `metrics.UNITS`.
@@ -255,7 +255,7 @@ class Engine:
     start = time.perf_counter()
     count, size = len(cohort.ids), self.method.network.layout.num_parameters
     known = jax.device_get(state.known)
-    q, downlink_bytes = self.exchange.downlink(
+    payload, downlink_bytes = self.exchange.downlink(
       np.asarray(self.method.algorithm.broadcast(state.server)),
       known,
       state.server,
@@ -263,12 +263,11 @@ class Engine:
       round_idx,
     )
     broadcast_done = time.perf_counter()
-    payload = jax.device_put(q, self._replicated)
     padded = _padded(cohort, self.mesh.size)
     members = self.members(padded, round_idx)
     clients = jax.tree.map(lambda leaf: leaf[padded.ids], state.clients)
     symbols, clients, sums = self.clients_step(
-      payload,
+      jax.device_put(payload, self._replicated),
       *jax.device_put((clients,), self._by_client),
       *self.data,
       jax.device_put(members, self._by_client),
@@ -279,26 +278,28 @@ class Engine:
       bad = cohort.ids[~np.isfinite(sums.loss[:count])].tolist()
       raise FloatingPointError(
         f'Round {round_idx}: the training loss of clients {bad} is not'
-        ' finite. Lower config.optimizer.learning_rate, or see'
-        ' config.weights.gain.'
+        ' finite. Lower config.optimizer.learning_rate (of dense methods also'
+        ' server_learning_rate), or see config.weights.gain.'
       )
-    received = self.exchange.uplink(symbols[:count], q, cohort.ids, round_idx)
+    received = self.exchange.uplink(
+      symbols[:count], payload, cohort.ids, round_idx
+    )
     wire_done = time.perf_counter()
     del symbols  # With many clients they are large, and arrived is what counts.
-    if archive and received.densities:
-      before = known or Known(q, np.zeros(self._num_clients, np.bool_))
+    if archive and self.method.compressor.dithered:
+      before = known or Known(payload, np.zeros(self._num_clients, np.bool_))
       sent = received.symbols
-      archive(bits.Archived(round_idx, cohort.ids, q, sent, *before))
+      archive(bits.Archived(round_idx, cohort.ids, payload, sent, *before))
     server, info = self.server_step(
       state.server,
-      jnp.asarray(q),
+      jnp.asarray(payload),
       received.symbols,
       members.uplink_keys[:count],
       np.int32(round_idx),
     )
     keep = lambda old, new: old.at[cohort.ids].set(new[:count])
     if known:
-      known = Known(q, np.isin(np.arange(self._num_clients), cohort.ids))
+      known = Known(payload, np.isin(np.arange(self._num_clients), cohort.ids))
     state = State(server, jax.tree.map(keep, state.clients, clients), known)
     info = jax.device_get(info)
     examples = int(sums.examples[:count].sum())

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import tqdm
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -30,6 +31,7 @@ from fedpm_jax import (
   artifact,
   bits,
   checkpoint,
+  keys,
   machine,
   metrics,
   plots,
@@ -129,18 +131,22 @@ def _warm_up(experiment, blank):
   """What is needed later, made ready while XLA compiles the first round."""
   experiment.evaluate(blank.server, 0)
   artifact.fingerprint(experiment.spec)
-  q = experiment.engine.method.algorithm.broadcast(blank.server)
-  artifact.sample(experiment.spec, q)
+  _model(experiment, blank)
   plots.pyplot()
+
+
+def _model(experiment, state):
+  """The final mask, or weights, of a state."""
+  key = keys.derive(experiment.spec.seed, keys.Purpose.FINAL)
+  return experiment.engine.method.algorithm.model(state.server, key)
 
 
 def _finish(experiment, state, rows, workdir, started):
   """Writes the model, the plots and the summary; prints the table."""
-  q = experiment.engine.method.algorithm.broadcast(state.server)
   model = artifact.export(
     workdir / 'model.fedpm',
     experiment.spec,
-    artifact.sample(experiment.spec, q),
+    np.asarray(_model(experiment, state)),
   )
   counts = partition.label_counts(
     experiment.parts,
@@ -232,7 +238,9 @@ def main() -> None:
       if len(argv) > 1:
         raise ValueError(f'Unexpected arguments: {argv[1:]}; see --help.')
       path = config_flags.get_config_filename(flags.FLAGS['config'])
-      name = pathlib.Path(path.partition(':')[0]).stem
+      # A file's argument says more than its name: configs/methods.py:drive.
+      file, _, argument = path.partition(':')
+      name = argument or pathlib.Path(file).stem
       train(config_flag.value, workdir.value or pathlib.Path('runs') / name)
 
     app.run(run)

@@ -7,15 +7,16 @@ import jax
 import numpy as np
 import pytest
 
+from fedpm_jax import codecs, rounds
 from fedpm_jax import config as configs
 from fedpm_jax import experiment as experiments
-from fedpm_jax import rounds
 from fedpm_jax.data import sources
 
 FOLDER = pathlib.Path(__file__).parent.parent / 'configs'
 # name: (image shape, classes, training examples, d)
 DATA = {
   'digits': ((8, 8, 1), 10, 1437, 458_698),
+  'methods': ((8, 8, 1), 10, 1437, 458_698),
   'mnist': ((28, 28, 1), 10, 60_000, 1_933_258),
   'emnist': ((28, 28, 1), 47, 112_800, 1_942_767),
   'cifar10': ((32, 32, 3), 10, 50_000, 2_262_602),
@@ -78,6 +79,19 @@ def test_round_of_a_config(name, monkeypatch):
   assert cohort.mask.sum() > 0
 
 
+@pytest.mark.parametrize('name', load('methods').METHODS)
+def test_every_method_is_named_and_fits_together(name):
+  config = load('methods').get_config(name)
+  experiment = experiments.build(config, fake('digits', *DATA['digits'][:3]))
+  method = experiment.engine.method
+  state = jax.eval_shape(experiment.engine.init)
+  payload = jax.eval_shape(method.algorithm.broadcast, state.server)
+  assert payload.shape == (DATA['digits'][3],)
+  assert payload.dtype == codecs.base.DTYPES[method.algorithm.payload]
+  with pytest.raises(ValueError, match=r"Expected one of .*got 'x'"):
+    load('methods').get_config('x')
+
+
 @pytest.mark.parametrize('name', DATA)
 def test_header_names_the_command(name):
   assert 'python -m fedpm_jax.train' in load(name).__doc__
@@ -96,6 +110,11 @@ def test_header_names_the_command(name):
     ('weights.kind', 'x', "weights.kind must be one of .*got 'x'"),
     ('weights.gain', 0.0, 'weights.gain must be positive'),
     ('algorithm.name', 'x', "name must be one of .*got 'x'"),
+    ('algorithm.options', '{"x": 1}', "do not suit fedpm: .*'x'"),
+    ('algorithm.options', '{"lambda_0": 0}', 'lambda_0 must be at least 1'),
+    ('algorithm.options', '{', 'do not suit fedpm: .*line 1'),
+    ('algorithm.name', 'fedavg', 'sends a delta.*turns a theta into a mask'),
+    ('wire.downlink', 'raw', 'must be a codec of theta symbols'),
     ('optimizer.name', 'x', "an optimiser of optax.*got 'x'"),
     ('optimizer.name', 'constant_schedule', 'is not an optimiser'),
     ('optimizer.options', '{"x": 1}', 'do not suit optax.adam'),

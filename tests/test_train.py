@@ -30,7 +30,7 @@ SMALL = {
   'optimizer.options': '{}',
   'data.max_examples': 20,
   'checkpoint.every': 1,
-  'algorithm.persistent_optimizer': True,
+  'algorithm.options': '{"persistent_optimizer": true}',
   'evaluation.every': 2,
 }
 

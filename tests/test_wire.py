@@ -38,6 +38,7 @@ def case(codec, d=D, sizes=SIZES):
     'mask': rng.integers(0, 65536, d) < q,
     'theta': q,
     'index': q % np.uint16(128),
+    'levels': (q % 15).astype(np.uint8),
     'float32': rng.standard_normal(d).astype(np.float32),
   }[codecs.CODECS[codec].symbols]
   return symbols, side_of(q, sizes)
@@ -117,6 +118,7 @@ def test_no_codec_exceeds_the_payload_limit(codec):
       'mask': np.ones(d, np.bool_),
       'theta': np.arange(d, dtype=np.uint16) + np.uint16(1),
       'index': np.full(d, 65535, np.uint16),
+      'levels': np.full(d, 255, np.uint8),
       'float32': np.ones(d, np.float32),
     }[codecs.CODECS[codec].symbols]
     side = side_of(q, sizes)

@@ -1,6 +1,9 @@
 """A tiny network and tiny data: an engine that compiles in a second."""
 
 import functools
+import importlib.util
+import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -57,24 +60,66 @@ def method(net, *, uplink='dither', downlink='theta_news', **options):
   return rounds.Method(
     net,
     algorithm,
-    compressors.COMPRESSORS['bernoulli'](),
+    compressors.COMPRESSORS['bernoulli'](net.layout),
     uplink,
     downlink,
   )
 
 
-@functools.lru_cache
-def engine(*, chunk=1, num_clients=4, clients_per_round=4, **options):
-  """An engine; it holds no state of a run, so tests share its compilations."""
+def methods_table():
+  """METHODS of configs/methods.py."""
+  path = pathlib.Path(__file__).parent.parent / 'configs' / 'methods.py'
+  spec = importlib.util.spec_from_file_location('methods', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.METHODS
+
+
+def named_method(net, overrides, *, learning_rate=0.01):
+  """A method of `configs/methods.py` on a network, with an Adam of its own."""
+  row = {
+    'algorithm.name': 'fedpm',
+    'algorithm.options': '{}',
+    'wire.compressor': 'bernoulli',
+    'wire.options': '{}',
+    'wire.uplink': 'dither',
+    'wire.downlink': 'theta_news',
+  } | overrides
+  algorithm = algorithms.ALGORITHMS[row['algorithm.name']](
+    net,
+    optax.adam(learning_rate, eps=ADAM['eps']),
+    **json.loads(row['algorithm.options']),
+  )
+  compressor = compressors.COMPRESSORS[row['wire.compressor']](
+    net.layout, **json.loads(row['wire.options'])
+  )
+  return rounds.Method(
+    net, algorithm, compressor, row['wire.uplink'], row['wire.downlink']
+  )
+
+
+def engine_of(method, *, chunk=1, num_clients=4, clients_per_round=4):
+  """An engine of any method on the tiny data."""
   images, labels = data(np.random.default_rng(0))
   return rounds.Engine(
-    method(network(), **options),
+    method,
     seed=0,
     num_clients=num_clients,
     images=images,
     labels=labels,
     mesh=rounds.make_mesh(clients_per_round),
     chunk=chunk,
+  )
+
+
+@functools.lru_cache
+def engine(*, chunk=1, num_clients=4, clients_per_round=4, **options):
+  """An engine; it holds no state of a run, so tests share its compilations."""
+  return engine_of(
+    method(network(), **options),
+    chunk=chunk,
+    num_clients=num_clients,
+    clients_per_round=clients_per_round,
   )
 
 

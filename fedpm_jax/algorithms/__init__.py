@@ -1,8 +1,12 @@
 """What clients train and what the server believes: one file a paper."""
 
-from fedpm_jax.algorithms import fedpm
+from fedpm_jax.algorithms import edge_popup, fedavg, fedmask, fedpm, signsgd
 
 # A new algorithm is a file and a row.
 ALGORITHMS = {
   'fedpm': fedpm.fedpm,
+  'fedmask': fedmask.fedmask,
+  'edge_popup': edge_popup.edge_popup,
+  'fedavg': fedavg.fedavg,
+  'signsgd': signsgd.signsgd,
 }

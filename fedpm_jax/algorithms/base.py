@@ -11,8 +11,14 @@ class Algorithm(NamedTuple):
   """What clients train and what the server believes.
 
   State is carried from round to round and checkpointed; info is only reported.
+  A row of `ALGORITHMS` is called as (network, optimizer, participation=K / M,
+  **options of its own).
 
   Attributes:
+    payload: the sort of what is broadcast, a key of `codecs.base.DTYPES`:
+      'theta' (uint16 levels, of whatever they stand for) or 'float32'.
+    update: the sort of a client's update, of `compressors.base.SORTS`.
+    arrives: the sort that the server adds up, 'mask' or 'delta'.
     init: (key) -> (server_state, client_state): the server's, and that of ONE
       client that has never taken part (an empty tuple where nothing is kept).
     broadcast: (server_state) -> payload `[d]`, what all clients of the round
@@ -29,9 +35,15 @@ class Algorithm(NamedTuple):
     forgets: (round_idx) -> bool: whether the state after this round follows
       from payload and updates alone, so that a client can foresee it.
     eval_params: (server_state, key) -> {kind: flat params `[d]`}, the networks
-      that the server's belief stands for: `sampled`, `mean`, `threshold`.
+      that the server's belief stands for: `sampled`, `mean`, `threshold`; of a
+      dense method the `mean` alone, the one network that it has.
+    model: (server_state, key) -> what is exported in the end `[d]`: a mask,
+      bool, of the network's weights, or the parameters themselves, float32.
   """
 
+  payload: str
+  update: str
+  arrives: str
   init: Callable[..., tuple[Any, Any]]
   broadcast: Callable[..., Any]
   receive: Callable[..., Any]
@@ -39,3 +51,4 @@ class Algorithm(NamedTuple):
   server_update: Callable[..., tuple[Any, Any]]
   forgets: Callable[[int], bool]
   eval_params: Callable[..., dict[str, Any]]
+  model: Callable[..., Any]

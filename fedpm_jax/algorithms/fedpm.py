@@ -23,6 +23,11 @@ Deviations.  Official code: masks there become {0.01, 0.99} before they are
 averaged; we send bits and clip theta at the server (`theta_clip`), which is
 the same arithmetic when the prior is reset every round.  Paper: theta travels
 as the integer q, theta = q / 65536, so that all machines sample alike.
+
+With `regularizer` the local loss gets + (lambda / d) sum_i theta_i, which makes
+masks sparser: Mestoukirdi, Esrafilian, Gesbert, Li, "Sparser random networks
+exist: enforcing communication-efficient federated learning via regularization",
+2023.
 """
 
 from collections.abc import Callable
@@ -92,6 +97,7 @@ def fedpm(
   network: masks.Network,
   optimizer: optax.GradientTransformation,
   *,
+  regularizer: float = 0.0,
   estimator: str = 'identity',
   score_std: float = 1.0,
   lambda_0: float = 1.0,
@@ -106,6 +112,7 @@ def fedpm(
   Args:
     network: the model and its frozen weights.
     optimizer: of the scores; Adam at 0.1 in the official code.
+    regularizer: lambda, at least 0; 0 is FedPM.
     estimator: straight-through, a key of `masks.ESTIMATORS`: 'identity' (the
       paper) or 'official'.
     score_std: of s0 ~ N(0, std^2); 0 starts every theta at one half.
@@ -128,6 +135,8 @@ def fedpm(
     raise ValueError(f'theta_clip must lie in [0, 0.5), got {theta_clip}.')
   if score_std < 0:
     raise ValueError(f'score_std must not be negative, got {score_std}.')
+  if not regularizer >= 0:
+    raise ValueError(f'regularizer must be at least 0, got {regularizer}.')
   if estimator not in masks.ESTIMATORS:
     raise ValueError(
       f'estimator must be one of {sorted(masks.ESTIMATORS)}, got {estimator!r}.'
@@ -163,6 +172,9 @@ def fedpm(
       grads = masks.scores_gradient(
         masks.ravel(layout, grads), weights, theta, estimator=estimator
       )
+      if regularizer:
+        penalty = regularizer / layout.num_parameters
+        grads += penalty * theta * (1 - theta)
       return grads, sums
 
     state = client_state if persistent_optimizer else optimizer.init(scores)
@@ -193,12 +205,19 @@ def fedpm(
       'threshold': weights * (state.q >= masks.SCALE // 2),
     }
 
+  def model(state, key):
+    return masks.sample(key, state.q)
+
   return base.Algorithm(
-    init,
-    broadcast,
-    receive,
-    client_update,
-    server_update,
-    forgets,
-    eval_params,
+    payload='theta',
+    update='theta',
+    arrives='mask',
+    init=init,
+    broadcast=broadcast,
+    receive=receive,
+    client_update=client_update,
+    server_update=server_update,
+    forgets=forgets,
+    eval_params=eval_params,
+    model=model,
   )

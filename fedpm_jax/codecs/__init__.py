@@ -9,6 +9,7 @@ from fedpm_jax.codecs import (
   bitpack,
   dither,
   index,
+  levels,
   raw,
   theta,
   theta_news,
@@ -28,4 +29,5 @@ CODECS: dict[str, Codec] = {
   'theta_levels': theta.THETA_LEVELS,
   'theta_news': theta_news.THETA_NEWS,
   'index': index.INDEX,
+  'levels': levels.LEVELS,
 }

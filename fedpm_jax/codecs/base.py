@@ -27,6 +27,7 @@ DTYPES = {
   'mask': np.dtype(np.bool_),
   'theta': np.dtype(np.uint16),
   'index': np.dtype(np.uint16),
+  'levels': np.dtype(np.uint8),
   'float32': np.dtype(np.float32),
 }
 

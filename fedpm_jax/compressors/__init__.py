@@ -1,9 +1,26 @@
 """Lossy, in JAX, one client at a time: from an update to the wire's symbols."""
 
-from fedpm_jax.compressors import bernoulli, relative_entropy
+from fedpm_jax.compressors import (
+  bernoulli,
+  eden,
+  identity,
+  mask_delta,
+  qsgd,
+  relative_entropy,
+  sign,
+  terngrad,
+)
 
 # A new compressor is a file and a row.
 COMPRESSORS = {
   'bernoulli': bernoulli.bernoulli,
   'relative_entropy': relative_entropy.relative_entropy,
+  'mask_delta': mask_delta.mask_delta,
+  'mask': identity.mask,
+  'identity': identity.identity,
+  'sign': sign.sign,
+  'terngrad': terngrad.terngrad,
+  'qsgd': qsgd.qsgd,
+  'drive': eden.drive,
+  'eden': eden.eden,
 }

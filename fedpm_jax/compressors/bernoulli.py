@@ -12,7 +12,7 @@ from fedpm_jax import masks
 from fedpm_jax.compressors import base
 
 
-def bernoulli() -> base.Compressor:
+def bernoulli(layout: masks.Layout) -> base.Compressor:
   """update q uint16 `[d]` -> symbols bool `[d]`; the server takes the bits."""
 
   def compress(key, update, payload):
@@ -23,4 +23,13 @@ def bernoulli() -> base.Compressor:
     del key, payload
     return symbols
 
-  return base.Compressor(compress, decompress, 'mask')
+  return base.Compressor(
+    compress,
+    decompress,
+    takes='theta',
+    gives='mask',
+    symbols='mask',
+    sizes=layout.sizes,
+    sends_mask=True,
+    dithered=True,
+  )

@@ -39,7 +39,11 @@ _MAX_DOUBLINGS = 15  # cells of a block: at most 2^15
 
 
 def relative_entropy(
-  *, cell: int = 512, candidates: int = 128, target_bits: float = 4.0
+  layout: masks.Layout,
+  *,
+  cell: int = 512,
+  candidates: int = 128,
+  target_bits: float = 4.0,
 ) -> base.Compressor:
   """update q uint16 `[d]` -> symbols uint16 `[1 + cells]`; a mask comes out.
 
@@ -47,6 +51,7 @@ def relative_entropy(
   index per block follows, then zeros.
 
   Args:
+    layout: of the network.
     cell: parameters of a cell.
     candidates: J, a power of two if no part of a bit shall be wasted.
     target_bits: of relative entropy, which a block is to have on average at
@@ -121,7 +126,16 @@ def relative_entropy(
       return f'got indices beyond the {blocks} blocks, expected zeros'
     return ''
 
-  return base.Compressor(compress, decompress, 'index', check)
+  return base.Compressor(
+    compress,
+    decompress,
+    takes='theta',
+    gives='mask',
+    symbols='index',
+    sizes=(1 + cells_of(layout.num_parameters),),
+    shares_key=True,
+    check=check,
+  )
 
 
 def divergence(update: jax.Array, payload: jax.Array) -> jax.Array:

@@ -11,4 +11,7 @@ MODELS = {
 } | {
   # The usual network of cross-device benchmarks on CIFAR-10.
   'cnn': functools.partial(conv.ConvNet, (32, 64), (128,)),
+  # LeNet-300-100: dense layers only, the first network of supermasks (Zhou,
+  # Lan, Liu, Yosinski, NeurIPS 2019) and of lottery tickets.
+  'lenet': functools.partial(conv.ConvNet, (), (300, 100)),
 }

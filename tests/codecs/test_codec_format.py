@@ -121,6 +121,44 @@ def test_theta_levels_never_costs_more_than_raw_and_8_bytes(d):
     assert bits_of('theta_levels', theta, side) <= 16 * d + 8 * 8
 
 
+def behind_scales(rng, laws, size):
+  """20 bytes of any value, then a part of each law; and their sizes."""
+  scales = rng.integers(0, 256, 20)
+  parts = [rng.choice(len(law), size, p=law) for law in laws]
+  symbols = np.concatenate([scales, *parts]).astype(np.uint8)
+  return symbols, base.SideInformation(sizes=(20, *(size,) * len(laws)))
+
+
+@pytest.mark.parametrize('size', [50, 3000, 100_000])
+def test_levels_reach_the_entropy_of_each_part(size):
+  rng = np.random.default_rng(0)
+  laws = [(0.9, 0.1, 0.0), (0.0, 0.0, 1.0), (0.3, 0.3, 0.4)]
+  symbols, side = behind_scales(rng, laws, size)
+  floor = 160 + sum(
+    entropy(part) for part in base.split(symbols[20:], (size,) * 3)
+  )
+  bits = bits_of('levels', symbols, side)
+  # Form, ends and counts, of up to 3 bytes; the middle part costs nothing else.
+  assert floor <= bits <= 1.01 * floor + 8 * (3 + 9 * 3) + WORDS
+
+
+def test_levels_share_a_table_where_parts_are_alike():
+  rng = np.random.default_rng(0)
+  symbols, side = behind_scales(rng, [np.full(100, 0.01)] * 40, 300)
+  bits = bits_of('levels', symbols, side)
+  assert bits <= 160 + entropy(symbols[20:]) + 8 * (3 + 200) + WORDS
+  assert codecs.CODECS['levels'].encode(symbols, side)[0] == 1
+
+
+@pytest.mark.parametrize('sizes', [(4,), (4, 1), (0, 1), (4,) + (1,) * 300])
+def test_few_levels_never_cost_more_than_a_byte_each(sizes):
+  symbols = np.random.default_rng(0).integers(0, 256, sum(sizes))
+  side = base.SideInformation(sizes=sizes)
+  assert bits_of('levels', symbols.astype(np.uint8), side) <= 8 * (
+    1 + sum(sizes)
+  )
+
+
 def noise(d):
   """The same integers in [0, 65536) for ever, whatever happens to NumPy."""
   index = np.arange(1, d + 1, dtype=np.uint64)
@@ -137,6 +175,7 @@ def golden_input(name, d, sizes):
     'mask': values[d:] < q,
     'theta': q,
     'index': (values[:d] % 128).astype(np.uint16),
+    'levels': (values[:d] * values[d:] >> 29).astype(np.uint8),
     'float32': ((values[d:] - 32768) / 4096).astype(np.float32),
   }[codecs.CODECS[name].symbols]
   dithers = values[::-1][:d].astype(np.uint16)
@@ -201,6 +240,10 @@ GOLDEN = {
     '071400000023f3ae5e7a1d36f94924f37871450b49a100',
     'ba92a94e5c3f07b9',
   ),
+  'levels': (
+    '000003000003000206030100000400050303000306',
+    'fdc075cf4cbf5f35',
+  ),
 }
 
 
@@ -264,3 +307,30 @@ def test_golden_form_of_theta_levels(form):
   assert (payload[0], digest) == (form, LEVELS_GOLDEN[form])
   got = codecs.CODECS['theta_levels'].decode(payload, theta.size, side)
   np.testing.assert_array_equal(got, theta)
+
+
+def scaled_input(form):
+  """Scales and levels for which `form` is the cheapest, and their side."""
+  values = noise(2012)
+  few = (values[12:] * values[12:] >> 30).astype(np.uint8)
+  levels = {0: values[12:52] >> 8, 1: few, 2: few + 9 * (np.arange(2000) > 700)}
+  symbols = np.concatenate([values[:12] >> 8, levels[form]]).astype(np.uint8)
+  sizes = (12, 40) if form == 0 else (12, 700, 0, 1300)
+  return symbols, base.SideInformation(sizes=sizes)
+
+
+SCALED_GOLDEN = {
+  0: '99352c636947b8e6',
+  1: 'a5232209ae9ed0e2',
+  2: '664711fa274bdf00',
+}
+
+
+@pytest.mark.parametrize('form', SCALED_GOLDEN)
+def test_golden_form_of_levels(form):
+  symbols, side = scaled_input(form)
+  payload = codecs.CODECS['levels'].encode(symbols, side)
+  digest = hashlib.sha256(payload).hexdigest()[:16]
+  assert (payload[0], digest) == (form, SCALED_GOLDEN[form])
+  got = codecs.CODECS['levels'].decode(payload, symbols.size, side)
+  np.testing.assert_array_equal(got, symbols)

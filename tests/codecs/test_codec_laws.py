@@ -61,6 +61,14 @@ def symbols_of(codec, d, q):
     },
     'theta': lambda: thetas(d),
     'index': lambda: thetas(d) | {'zeros': np.zeros(d, np.uint16)},
+    'levels': lambda: {
+      'zeros': np.zeros(d, np.uint8),
+      'both ends': np.resize(np.array([0, 255], np.uint8), d),
+      'any': rng.integers(0, 256, d).astype(np.uint8),
+      'few': rng.binomial(14, 0.5, d).astype(np.uint8),
+      'parts apart': (q >> 13).astype(np.uint8)
+      + np.uint8(90) * (d // 2 > np.arange(d)),
+    },
     'float32': lambda: {
       'zeros': np.zeros(d, np.float32),
       'normal': rng.standard_normal(d).astype(np.float32),
@@ -126,6 +134,11 @@ def test_round_trip_on_random_inputs(codec, data):
     'mask': st.lists(st.booleans(), min_size=d, max_size=d),
     'theta': uint16,
     'index': st.lists(st.integers(0, 300), min_size=d, max_size=d),
+    'levels': st.lists(
+      st.integers(0, data.draw(st.sampled_from([2, 14, 255]))),
+      min_size=d,
+      max_size=d,
+    ),
     'float32': st.lists(
       st.floats(width=32, allow_nan=False, allow_infinity=False),
       min_size=d,
@@ -207,6 +220,19 @@ def test_any_table_of_levels_is_harmless(form, head, tail):
   decode_or_wire_error(codec, bytes([form, *head]) + tail, 9, side)
 
 
+@QUICK
+@hypothesis.given(
+  form=st.sampled_from([1, 2]),
+  table=st.lists(st.integers(0, 5), max_size=12),
+  tail=st.binary(max_size=24),
+)
+def test_any_table_behind_scales_is_harmless(form, table, tail):
+  codec = codecs.CODECS['levels']
+  side = base.SideInformation(sizes=(2, 3, 0, 6))
+  payload = bytes([form, 7, 7, *table]) + tail
+  decode_or_wire_error(codec, payload, 11, side)
+
+
 @ROWS
 def test_callers_mistakes_are_not_wire_errors(codec):
   symbols, side = case(codec, 9)
@@ -279,6 +305,22 @@ def test_values_out_of_range_are_refused_at_both_ends(name, symbols):
     ('index', 2, b'\1\1\0\0\0\xc0', 'padding'),
     ('index', 2, b'\2\1\0\0\0\x40', 'as short'),
     ('index', 2, b'\1\2\0\0\0\x80', 'as short'),
+    ('levels', 2, b'\1', 'payload'),
+    ('levels', 2, b'\3\0\0', 'form'),
+    ('levels', (1, 2), b'\0\0\1', 'raw'),
+    ('levels', (1, 2), b'\1\0\5', 'lowest'),
+    ('levels', (1, 2), b'\1\0\5\4\2', 'lowest'),
+    ('levels', 2, b'\1\0\0\5\5\0', 'lowest'),
+    ('levels', (1, 2), b'\1\0\5\6\1', 'varint'),
+    ('levels', (1, 2), b'\1\0\5\6\2\0', 'add up'),
+    ('levels', (1, 2), b'\1\0\5\6\1\2', 'add up'),
+    ('levels', (1, 2, 3), b'\2\0\5\6\1\2\1\1', 'add up'),
+    (
+      'levels',
+      (1, 2),
+      b'\1\0\5\6\1\1' + 4 * b'\0',
+      'not those of the levels',
+    ),
     ('frequency', 2, b'\0\0' + 4 * b'\0', 'frequency: got 0'),
     ('frequency', 2, b'\2\0' + 4 * b'\0', 'not that of the mask'),
     ('frequency', 2, b'\1\0' + 3 * b'\0', 'multiple of 4'),
@@ -302,9 +344,10 @@ def test_values_out_of_range_are_refused_at_both_ends(name, symbols):
   ],
 )
 def test_odd_payloads_name_what_is_odd(name, d, payload, message):
-  side = base.SideInformation(sizes=(d,))
+  sizes = d if isinstance(d, tuple) else (d,)
+  side = base.SideInformation(sizes=sizes)
   with pytest.raises(codecs.WireError, match=message):
-    codecs.CODECS[name].decode(payload, d, side)
+    codecs.CODECS[name].decode(payload, sum(sizes), side)
 
 
 def test_theta_levels_without_a_stream_is_the_level():

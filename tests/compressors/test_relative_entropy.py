@@ -13,6 +13,10 @@ from fedpm_jax.compressors import relative_entropy
 MAKE = compressors.COMPRESSORS['relative_entropy']
 
 
+def layout_of(size):
+  return masks.Layout(('layer/kernel',), ((size,),), (1,))
+
+
 def q_of(theta):
   return masks.quantise(jnp.asarray(theta, jnp.float32))
 
@@ -45,7 +49,9 @@ def law(theta_k, theta_g, candidates):
 @pytest.mark.parametrize('candidates', [2, 3, 4])
 def test_masks_follow_the_law_of_the_importance_sampler(candidates):
   theta_k, theta_g = q_of([0.9, 0.3]), q_of([0.5, 0.6])
-  compressor = MAKE(cell=2, candidates=candidates, target_bits=1e-6)
+  compressor = MAKE(
+    layout_of(2), cell=2, candidates=candidates, target_bits=1e-6
+  )
   draws = 20_000
   got, _ = received(compressor, theta_k, theta_g, draws)
   rows, expected = law(theta_k, theta_g, candidates)
@@ -66,7 +72,9 @@ def test_the_bias_vanishes_with_more_candidates():
   p, r = np.asarray(theta_k) / 65536, np.asarray(theta_g) / 65536
   moved = {}
   for candidates in (2, 8, 512):
-    compressor = MAKE(cell=d, candidates=candidates, target_bits=1e-6)
+    compressor = MAKE(
+      layout_of(d), cell=d, candidates=candidates, target_bits=1e-6
+    )
     got, _ = received(compressor, theta_k, theta_g, draws)
     # The share of the client's step that arrives.
     moved[candidates] = (got.mean(axis=0) - r) @ (p - r) / ((p - r) @ (p - r))
@@ -90,7 +98,7 @@ def test_cells_meet_all_channels():
   """The cells' relative entropies stay alike where one channel moves only."""
   size, channels = 896 * 64, 64
   moved = np.arange(size) % channels == 5
-  compressor = MAKE(cell=64, candidates=16)
+  compressor = MAKE(layout_of(size), cell=64, candidates=16)
   q, key = jnp.zeros(size, jnp.uint16), keys.derive(0, keys.Purpose.UPLINK)
   cells = jax.eval_shape(compressor.compress, key, q, q).size - 1
   padded = np.pad(moved, (0, 64 * cells - size)).reshape(64, cells)
@@ -109,7 +117,7 @@ def test_cells_meet_all_channels():
   ],
 )
 def test_what_no_client_can_have_sent_is_found(symbols, message):
-  compressor = MAKE(cell=8, candidates=8)
+  compressor = MAKE(layout_of(24), cell=8, candidates=8)
   problem = compressor.check(np.array(symbols, np.uint16))
   assert message in problem
   assert bool(message) == bool(problem)
@@ -118,7 +126,9 @@ def test_what_no_client_can_have_sent_is_found(symbols, message):
 def test_no_step_is_no_bias():
   theta = q_of(np.linspace(0.05, 0.95, 50))
   draws = 4000
-  got, symbols = received(MAKE(cell=25, candidates=8), theta, theta, draws)
+  got, symbols = received(
+    MAKE(layout_of(50), cell=25, candidates=8), theta, theta, draws
+  )
   p = np.asarray(theta) / 65536
   assert (np.abs(got.mean(axis=0) - p) < 4 * np.sqrt(p * (1 - p) / draws)).all()
   assert (symbols[:, 0] == 15).all()  # nothing to say: the largest blocks
@@ -134,11 +144,11 @@ def drift(rng, size, std):
 @pytest.mark.parametrize('std', [0.02, 0.3, 3.0])
 def test_blocks_hold_what_they_are_meant_to_hold(rng, size, std):
   theta_k, theta_g = drift(rng, size, std)
-  compressor = MAKE(cell=64, candidates=16, target_bits=3.0)
+  compressor = MAKE(layout_of(size), cell=64, candidates=16, target_bits=3.0)
   key = keys.derive(0, keys.Purpose.UPLINK)
   symbols = np.asarray(compressor.compress(key, theta_k, theta_g))
   cells = -(-size // 64) | 1
-  assert symbols.shape == (1 + cells,)
+  assert symbols.shape == compressor.sizes == (1 + cells,)
   assert symbols[1:].max() < 16
   bits = float(relative_entropy.divergence(theta_k, theta_g).sum()) / cells
   block = 2 ** int(symbols[0])
@@ -154,7 +164,7 @@ def test_blocks_hold_what_they_are_meant_to_hold(rng, size, std):
 
 def test_the_mask_is_nearer_to_the_client_than_a_fresh_one(rng):
   theta_k, theta_g = drift(rng, 20_000, 0.4)
-  compressor = MAKE(cell=128, candidates=128)
+  compressor = MAKE(layout_of(20_000), cell=128, candidates=128)
   got, _ = received(compressor, theta_k, theta_g, 20)
   p, r = np.asarray(theta_k) / 65536, np.asarray(theta_g) / 65536
   arrived = (got.mean(axis=0) - r) @ (p - r) / ((p - r) @ (p - r))
@@ -166,4 +176,4 @@ def test_the_mask_is_nearer_to_the_client_than_a_fresh_one(rng):
 )
 def test_impossible_options(options):
   with pytest.raises(ValueError, match='got'):
-    MAKE(**options)
+    MAKE(layout_of(9), **options)

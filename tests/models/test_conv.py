@@ -43,6 +43,14 @@ def test_the_small_network_is_that_of_the_benchmarks():
   assert sum(leaf.size for leaf in leaves) == convolutions + dense
 
 
+def test_lenet_has_three_dense_layers():
+  leaves = jax.tree.leaves(
+    shapes_of(models.MODELS['lenet'](num_classes=10), (28, 28, 1))
+  )
+  sizes = 784 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10
+  assert sum(leaf.size for leaf in leaves) == sizes == 266_610
+
+
 def test_convolutions_come_in_pairs():
   with pytest.raises(ValueError, match='expected pairs'):
     shapes_of(conv.ConvNet((32,)), (8, 8, 1))

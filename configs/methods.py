@@ -1,0 +1,76 @@
+"""Every method of the comparison, by name, on the embedded digits.
+
+    python -m fedpm_jax.train --config=configs/methods.py:drive
+
+A method is an algorithm, a compressor and a codec each way, with its own
+optimiser.  The learning rates of dense methods, and the options of all but
+FedPM, were chosen by `configs/sweeps/tuning.py`, which says how; FedPM's are
+those of digits.py.  Dense methods start from Kaiming normal kernels.
+"""
+
+import math
+
+from fedpm_jax import config as configs
+
+# Masks of frozen random weights, and what is sent of them.
+_MASKS = {
+  'weights.gain': math.sqrt(2),
+  'optimizer.learning_rate': 0.13,
+  'optimizer.options': '{"b1": 0.3}',
+}
+# Weights are trained, and what changed is sent.
+_DENSE = {
+  'weights.kind': 'normal',
+  'weights.gain': math.sqrt(2),
+  'algorithm.name': 'fedavg',
+  'optimizer.learning_rate': 0.001,
+  'wire.uplink': 'levels',
+  'wire.downlink': 'raw',
+}
+
+METHODS = {
+  'fedpm': _MASKS,
+  'fedpm_regularised': _MASKS | {'algorithm.options': '{"regularizer": 1.0}'},
+  'fedpm_klms': _MASKS
+  | {'wire.compressor': 'relative_entropy', 'wire.uplink': 'index'},
+  'deltamask': _MASKS
+  | {'wire.compressor': 'mask_delta', 'wire.uplink': 'frequency'},
+  'fedmask': _MASKS
+  | {
+    'algorithm.name': 'fedmask',
+    'wire.compressor': 'mask',
+    'wire.uplink': 'prior',
+  },
+  'topk': _MASKS
+  | {
+    'algorithm.name': 'edge_popup',
+    'wire.compressor': 'mask',
+    'wire.uplink': 'prior',
+  },
+  'fedavg': _DENSE | {'wire.compressor': 'identity', 'wire.uplink': 'raw'},
+  'signsgd': _DENSE
+  | {
+    'algorithm.name': 'signsgd',
+    'algorithm.options': '{"server_learning_rate": 0.003}',
+    'wire.compressor': 'sign',
+    'wire.uplink': 'frequency',
+    'wire.downlink': 'theta_news',
+  },
+  'terngrad': _DENSE | {'wire.compressor': 'terngrad'},
+  'qsgd': _DENSE | {'wire.compressor': 'qsgd', 'wire.options': '{"levels": 4}'},
+  'drive': _DENSE | {'wire.compressor': 'drive'},
+  'eden_1bit': _DENSE
+  | {'wire.compressor': 'eden', 'wire.options': '{"bits": 1}'},
+  'eden_2bit': _DENSE
+  | {'wire.compressor': 'eden', 'wire.options': '{"bits": 2}'},
+  'eden_tenth': _DENSE
+  | {'wire.compressor': 'eden', 'wire.options': '{"bits": 0.1}'},
+}
+
+
+def get_config(name: str = 'fedpm'):
+  if name not in METHODS:
+    raise ValueError(f'Expected one of {sorted(METHODS)}, got {name!r}.')
+  config = configs.default()
+  config.update_from_flattened_dict(METHODS[name])
+  return config

@@ -1,0 +1,44 @@
+"""Updates as they are: the compressors that lose nothing.
+
+`identity` is FedAvg's (McMahan et al., AISTATS 2017), 32 bits a parameter.
+`mask` is for methods whose clients train with the very mask they send, such as
+the deterministic ones: nothing is left to draw.
+"""
+
+from fedpm_jax import masks
+from fedpm_jax.compressors import base
+
+
+def identity(layout: masks.Layout) -> base.Compressor:
+  """update float32 `[d]` -> the same; the server takes it."""
+  return base.Compressor(
+    _compress,
+    _decompress,
+    takes='delta',
+    gives='delta',
+    symbols='float32',
+    sizes=layout.sizes,
+  )
+
+
+def mask(layout: masks.Layout) -> base.Compressor:
+  """update bool `[d]` -> the same; the server takes the bits."""
+  return base.Compressor(
+    _compress,
+    _decompress,
+    takes='mask',
+    gives='mask',
+    symbols='mask',
+    sizes=layout.sizes,
+    sends_mask=True,
+  )
+
+
+def _compress(key, update, payload):
+  del key, payload
+  return update
+
+
+def _decompress(key, symbols, payload):
+  del key, payload
+  return symbols

@@ -1,0 +1,44 @@
+"""What the compressors of weight updates share: scales in front of levels.
+
+Their symbols are uint8: the bytes of n float32 scales, little-endian on every
+machine that JAX supports, then small integers; see `codecs.levels`.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+BYTES = 4  # of a scale
+
+
+def join(scales: jax.Array, levels: jax.Array) -> jax.Array:
+  """Scales float32 `[n]`, levels integers `[m]` -> uint8 `[4 n + m]`."""
+  head = lax.bitcast_convert_type(scales, jnp.uint8).reshape(-1)
+  return jnp.concatenate([head, levels.astype(jnp.uint8)])
+
+
+def split(symbols: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+  """Symbols uint8 -> `count` scales float32, levels int32."""
+  head = symbols[: BYTES * count].reshape(count, BYTES)
+  levels = symbols[BYTES * count :].astype(jnp.int32)
+  return lax.bitcast_convert_type(head, jnp.float32), levels
+
+
+def problem(symbols: np.ndarray, *, count: int, alphabet: int) -> str:
+  """Why these are not `count` scales and levels below `alphabet`, or ''."""
+  scales = symbols[: BYTES * count].view('<f4')
+  odd = scales[~(np.isfinite(scales) & (scales >= 0))]
+  if odd.size:
+    return f'got a scale of {odd[0]}, expected a finite one of at least 0'
+  highest = symbols[BYTES * count :].max(initial=0)
+  if highest >= alphabet:
+    return f'got a level of {highest}, expected at most {alphabet - 1}'
+  return ''
+
+
+def uniform(key: jax.Array, size: int) -> jax.Array:
+  """Uniform in [0, 1), float32 `[size]`; steps of 2^-23, for small chances."""
+  # An even number, once: see `masks.bits16` and `masks.sample`.
+  drawn = jax.random.uniform(key, (size + size % 2,))
+  return lax.optimization_barrier(drawn)[:size]

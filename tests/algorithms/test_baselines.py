@@ -1,0 +1,238 @@
+"""FedAvg, SignSGD, FedMask and edge-popup against plain loops and by hand."""
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toy
+from hypothesis import strategies as st
+
+from fedpm_jax import compressors, keys, local, masks, rounds
+from fedpm_jax.algorithms import edge_popup, fedavg, fedmask, fedpm, signsgd
+
+NETWORK = toy.network()
+LAYOUT = NETWORK.layout
+SIZE = LAYOUT.num_parameters
+
+
+def _engine(algorithm, compressor, uplink, downlink):
+  make = compressors.COMPRESSORS[compressor]
+  method = rounds.Method(NETWORK, algorithm, make(LAYOUT), uplink, downlink)
+  return toy.engine_of(method)
+
+
+def _trained(params, cohort, member, data, learning_rate):
+  """Plain SGD of one client, step by step, skipping empty batches."""
+  images, labels = data
+
+  def loss(flat, x, y):
+    logits = NETWORK.apply(masks.unravel(LAYOUT, flat), x)
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, y))
+
+  gradient = jax.jit(jax.grad(loss))
+  for indices, mask in zip(
+    cohort.indices[member], cohort.mask[member], strict=True
+  ):
+    if mask.any():
+      seen = indices[mask]
+      params = params - learning_rate * gradient(
+        params, images[seen], labels[seen]
+      )
+  return params
+
+
+def _loop(params, cohort, data, learning_rate):
+  """The K deltas of a round, `[K, d]`."""
+  members = range(len(cohort.ids))
+  return np.stack(
+    [
+      np.asarray(_trained(params, cohort, i, data, learning_rate) - params)
+      for i in members
+    ]
+  )
+
+
+def test_two_rounds_of_fedavg_equal_the_plain_loop(rng):
+  algorithm = fedavg.fedavg(NETWORK, optax.sgd(0.05), server_learning_rate=0.7)
+  engine = _engine(algorithm, 'identity', 'raw', 'raw')
+  state = engine.init()
+  params = np.asarray(state.server.params)
+  for t in range(2):
+    cohort = toy.cohort(rng, [0, 1, 2, 3])
+    deltas = _loop(params, cohort, toy.data(np.random.default_rng(0)), 0.05)
+    params = params + 0.7 * deltas.mean(0)
+    state, row = engine.run(state, cohort, t)
+    np.testing.assert_allclose(state.server.params, params, atol=1e-5)
+  assert row['server/step_norm'] == pytest.approx(
+    np.linalg.norm(0.7 * deltas.mean(0)), rel=1e-3
+  )
+  assert np.abs(deltas).max() > 0.01  # It did train.
+
+
+def test_dense_weights_start_with_random_kernels_and_zero_biases():
+  params = np.asarray(fedavg.initial_params(NETWORK))
+  for shape, part, frozen in zip(
+    LAYOUT.shapes,
+    masks.split(LAYOUT, params),
+    masks.split(LAYOUT, np.asarray(NETWORK.weights())),
+    strict=True,
+  ):
+    expected = frozen if len(shape) > 1 else np.zeros_like(frozen)
+    np.testing.assert_array_equal(part, expected)
+
+
+def test_a_round_of_signsgd_is_a_vote(rng):
+  eta = 0.02
+  algorithm = signsgd.signsgd(
+    NETWORK, optax.sgd(0.05), server_learning_rate=eta
+  )
+  engine = _engine(algorithm, 'sign', 'frequency', 'theta_news')
+  state = engine.init()
+  params = np.asarray(algorithm.eval_params(state.server, None)['mean'])
+  cohort = toy.cohort(rng, [0, 1, 2, 3])
+  data = toy.data(np.random.default_rng(0))
+  deltas = _loop(params, cohort, data, 0.05)
+  state, row = engine.run(state, cohort, 0)
+  after = np.asarray(algorithm.eval_params(state.server, None)['mean'])
+  votes = (deltas >= 0).sum(0)
+  # Where a delta is a rounding error, whose sign is anyone's guess, no claim.
+  sure = (np.abs(deltas) > 1e-6).all(0) | (deltas == 0).all(0)
+  assert sure.mean() > 0.5
+  expected = params + eta * np.where(2 * votes >= 4, 1, -1)
+  np.testing.assert_allclose(after[sure], expected[sure], atol=1e-6)
+  assert 0.5 <= row['server/agreement'] <= 1
+
+
+def test_votes_come_down_with_a_bit_a_parameter(rng):
+  algorithm = signsgd.signsgd(NETWORK, optax.sgd(0.05))
+  engine = _engine(algorithm, 'sign', 'frequency', 'theta_news')
+  state = engine.init()
+  sizes = []
+  for t in range(4):
+    state, row = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
+    sizes.append(row['downlink/bytes'] / 4)
+  header = 38 + 40  # and a table of levels and counts
+  assert sizes[0] <= header
+  assert all(size <= header + SIZE / 8 for size in sizes)
+
+
+@pytest.mark.parametrize('ones', [0, 1, 2, 3])
+def test_ties_go_up(ones):
+  algorithm = signsgd.signsgd(NETWORK, optax.sgd(0.1))
+  state, _ = algorithm.init(keys.derive(0, keys.Purpose.SCORES))
+  total = jnp.full(SIZE, ones, jnp.int32)
+  for count, up in ((3, 2 * ones >= 3), (2 * ones or 2, ones > 0)):
+    after, info = algorithm.server_update(state, total, count, 0)
+    step = np.asarray(after.q, int) - np.asarray(state.q, int)
+    assert (step == (1 if up else -1)).all()
+    assert info.agreement == pytest.approx(max(ones, count - ones) / count)
+
+
+def test_a_round_of_fedmask_by_hand(rng):
+  """One step of SGD: s' = s - lr g w theta (1 - theta), m = [s' >= 0]."""
+  rate = 3.0
+  algorithm = fedmask.fedmask(NETWORK, optax.sgd(rate), theta_clip=0.2)
+  engine = _engine(algorithm, 'mask', 'frequency', 'theta_levels')
+  state = engine.init()
+  q = np.asarray(state.server.q)
+  theta = q / 65536
+  scores = np.log(theta / (1 - theta))
+  weights = np.asarray(NETWORK.weights())
+  cohort = toy.cohort(rng, [0, 2], steps=1)
+  images, labels = toy.data(np.random.default_rng(0))
+  shares = np.zeros(SIZE)
+  sure = np.ones(SIZE, bool)
+  for indices, mask in zip(cohort.indices, cohort.mask, strict=True):
+    seen = indices[0][mask[0]]
+
+    def loss(params, seen=seen):
+      tree = masks.unravel(LAYOUT, params)
+      return local.mean_loss(
+        NETWORK.apply,
+        tree,
+        images[seen],
+        labels[seen],
+        jnp.ones(len(seen), bool),
+      )[0]
+
+    masked = jnp.asarray((weights * (scores >= 0)).astype(np.float32))
+    slope = theta * (1 - theta)
+    after = scores - rate * np.asarray(jax.grad(loss)(masked)) * weights * slope
+    shares += after >= 0
+    sure &= np.abs(after) > 1e-5
+  engine = toy.engine_of(engine.method, clients_per_round=2)
+  state, _ = engine.run(engine.init(), cohort, 0)
+  expected = np.clip(shares / 2, 0.2, 0.8)
+  got = np.asarray(state.server.q) / 65536
+  assert sure.mean() > 0.9
+  np.testing.assert_allclose(got[sure], expected[sure], atol=1e-4)
+  assert ((scores >= 0) != (shares > 1)).any()  # Something did change.
+
+
+@hypothesis.given(
+  st.integers(0, 2**32 - 1),
+  st.floats(0.01, 0.99),
+  st.sampled_from([1.0, 1e-30, 1e30]),
+)
+@hypothesis.settings(max_examples=30)
+def test_top_share_is_that_of_sorting(seed, density, scale):
+  rng = np.random.default_rng(seed)
+  values = (scale * rng.random(SIZE)).astype(np.float32)
+  values[rng.random(SIZE) < 0.1] = 0
+  mask = np.asarray(edge_popup.top_share(LAYOUT, jnp.asarray(values), density))
+  for part, chosen in zip(
+    masks.split(LAYOUT, values), masks.split(LAYOUT, mask), strict=True
+  ):
+    k = max(1, round(density * part.size))
+    expected = part >= np.sort(part)[-k]  # of equal values all are taken
+    np.testing.assert_array_equal(chosen, expected)
+
+
+def test_edge_popup_sends_the_share_it_should(rng):
+  algorithm = edge_popup.edge_popup(NETWORK, optax.adam(0.03), density=0.3)
+  engine = _engine(algorithm, 'mask', 'frequency', 'theta_levels')
+  state = engine.init()
+  for t in range(3):
+    state, row = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
+    wanted = sum(max(1, round(0.3 * n)) for n in LAYOUT.sizes) / SIZE
+    assert row['mask/density'] == pytest.approx(wanted, abs=0.02)
+  final = np.asarray(algorithm.model(state.server, None))
+  assert np.mean(final) == pytest.approx(wanted, abs=0.02)
+
+
+def test_the_regulariser_is_a_penalty_on_theta(rng):
+  """Its gradient, lambda / d theta (1 - theta), by one step of SGD."""
+  cohort = toy.cohort(rng, [0], steps=1)
+  images, labels = toy.data(np.random.default_rng(0))
+  batches = local.ClientBatches(
+    jnp.asarray(images), jnp.asarray(labels), cohort.indices[0], cohort.mask[0]
+  )
+  step_keys = keys.wrap(keys.words(0, keys.Purpose.LOCAL))[None]
+  updates = []
+  for strength in (0.0, 400.0):
+    algorithm = fedpm.fedpm(NETWORK, optax.sgd(1.0), regularizer=strength)
+    state, _ = algorithm.init(keys.derive(0, keys.Purpose.SCORES))
+    received = algorithm.receive(algorithm.broadcast(state))
+    update, _, _ = algorithm.client_update(received, batches, (), step_keys)
+    updates.append(np.asarray(masks.scores_of(update)))
+  theta = np.asarray(masks.theta_of(state.q))
+  expected = 400.0 / SIZE * theta * (1 - theta)
+  np.testing.assert_allclose(updates[0] - updates[1], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+  ('make', 'options', 'message'),
+  [
+    (fedavg.fedavg, {'server_learning_rate': 0.0}, 'must be positive, got 0'),
+    (signsgd.signsgd, {'server_learning_rate': -1.0}, 'must be positive'),
+    (fedmask.fedmask, {'theta_clip': 0.0}, r'in \(0, 0.5\), got 0.0'),
+    (fedmask.fedmask, {'score_std': 0.0}, 'score_std must be positive'),
+    (edge_popup.edge_popup, {'density': 1.0}, r'in \(0, 1\), got 1.0'),
+    (fedpm.fedpm, {'regularizer': -1.0}, 'at least 0, got -1.0'),
+  ],
+)
+def test_bad_constants(make, options, message):
+  with pytest.raises(ValueError, match=message):
+    make(NETWORK, optax.adam(0.1), **options)
