@@ -1,6 +1,7 @@
 """From the rows of a run to a summary and tables.
 
-`python -m fedpm_jax.report --bits RUN` compares codecs on the masks of a run.
+`python -m fedpm_jax.report --bits RUN` compares codecs on the masks of a run,
+`--sweep FOLDER` the runs of a sweep.
 """
 
 import importlib.metadata
@@ -13,7 +14,18 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from fedpm_jax import artifact, bits, machine, masks, metrics, plots, version
+from fedpm_jax import (
+  artifact,
+  bits,
+  comparison,
+  comparison_plots,
+  comparison_tables,
+  machine,
+  masks,
+  metrics,
+  plots,
+  version,
+)
 from fedpm_jax import config as configs
 from fedpm_jax import experiment as experiments
 
@@ -174,21 +186,77 @@ def compare_codecs(workdir: pathlib.Path, *, data_dir: str = '') -> str:
   return '\n'.join([*table, '', f'{workdir}/bits.csv', f'{workdir}/bits.png'])
 
 
+def compare_runs(
+  workdir: pathlib.Path, out: pathlib.Path, *, targets: dict[str, float]
+) -> str:
+  """Tables and pictures of the runs of a sweep.
+
+  Args:
+    workdir: of the sweep.
+    out: where to write them.
+    targets: see `comparison.table`.
+
+  Returns:
+    The Markdown tables, and the files that were written.
+
+  Raises:
+    ValueError: the folder holds no runs, or runs that do not compare.
+  """
+  groups = comparison.read(workdir)
+  text, files = comparison_tables.write(groups, out, targets)
+  files += comparison_plots.draw(groups, out)
+  return '\n'.join([text, *map(str, files)])
+
+
+def _targets(texts: list[str]) -> dict[str, float]:
+  """The values of --target, `data=accuracy`."""
+  targets = {}
+  for text in texts:
+    name, _, value = text.partition('=')
+    try:
+      targets[name] = float(value)
+    except ValueError:
+      targets[name] = -1.0
+    if not 0 <= targets[name] <= 1:
+      raise ValueError(
+        f'--target takes data=accuracy, such as digits=0.9, got {text!r}.'
+      )
+  return targets
+
+
 def main() -> None:
   """Parses the flags; a mistake of the user is one line."""
   logging.set_verbosity(logging.WARNING)
   machine.keep_compiled_programs()
-  folder = flags.DEFINE_string(
-    'bits', None, 'A run: what would every codec have cost?', required=True
+  run = flags.DEFINE_string(
+    'bits', None, 'A run: what would every codec have cost?'
   )
-
-  data_dir = flags.DEFINE_string('data_dir', '', 'As config.data.dir.')
+  data_dir = flags.DEFINE_string(
+    'data_dir', '', 'With --bits: as config.data.dir.'
+  )
+  sweep = flags.DEFINE_string(
+    'sweep', None, 'The folder of a sweep: tables and pictures of its runs.'
+  )
+  out = flags.DEFINE_string(
+    'out', None, 'With --sweep: where to write; the same folder by default.'
+  )
+  target = flags.DEFINE_multi_string(
+    'target', [], 'With --sweep: bytes up to an accuracy, as digits=0.9.'
+  )
 
   def start(argv):
     if len(argv) > 1:
       raise ValueError(f'Unexpected arguments: {argv[1:]}; see --help.')
-    run = pathlib.Path(folder.value)
-    print(compare_codecs(run, data_dir=data_dir.value))
+    if (run.value is None) == (sweep.value is None):
+      got = 'neither' if run.value is None else 'both'
+      raise ValueError(f'Give one of --bits and --sweep, got {got}.')
+    if run.value is not None:
+      folder = pathlib.Path(run.value)
+      print(compare_codecs(folder, data_dir=data_dir.value))
+    else:
+      folder = pathlib.Path(sweep.value)
+      to = pathlib.Path(out.value or folder)
+      print(compare_runs(folder, to, targets=_targets(target.value)))
 
   try:
     app.run(start)

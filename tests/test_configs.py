@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedpm_jax import codecs, rounds
+from fedpm_jax import codecs, rounds, sweep
 from fedpm_jax import config as configs
 from fedpm_jax import experiment as experiments
 from fedpm_jax.data import sources
@@ -90,6 +90,13 @@ def test_every_method_is_named_and_fits_together(name):
   assert payload.dtype == codecs.base.DTYPES[method.algorithm.payload]
   with pytest.raises(ValueError, match=r"Expected one of .*got 'x'"):
     load('methods').get_config('x')
+
+
+@pytest.mark.parametrize('path', sorted(FOLDER.glob('sweeps/*.py')))
+def test_every_sweep_reads(path):
+  runs = sweep.read(path)
+  assert {run.labels['method'] for run in runs} <= set(load('methods').METHODS)
+  assert f'--config=configs/sweeps/{path.name}' in path.read_text()
 
 
 @pytest.mark.parametrize('name', DATA)

@@ -35,6 +35,11 @@ FLOORS = {
   'plots': 5,
   'report': 5,
   'config': 5,
+  'comparison': 5,
+  'comparison_plots': 5,
+  'comparison_tables': 5,
+  'workers': 5,
+  'sweep': 5,
 }
 SAME_FLOOR = {
   'keys': {'threefry'},
@@ -43,7 +48,17 @@ SAME_FLOOR = {
   'exchange': {'wire'},
   'artifact': {'wire', 'metrics'},
   'experiment': {'config'},
-  'report': {'plots', 'experiment', 'config'},
+  'comparison_plots': {'comparison', 'plots'},
+  'comparison_tables': {'comparison'},
+  'report': {
+    'plots',
+    'experiment',
+    'config',
+    'comparison',
+    'comparison_plots',
+    'comparison_tables',
+  },
+  'sweep': {'train', 'config', 'workers'},
   'train': {'plots', 'report', 'experiment'},
 }
 FORBIDDEN = {
@@ -51,7 +66,7 @@ FORBIDDEN = {
   'codecs': {'jax', 'flax', 'optax'},
   'data': {'jax', 'flax', 'optax'},
 }
-EVERYWHERE_BUT = {'ml_collections': {'train', 'experiment', 'config'}}
+EVERYWHERE_BUT = {'ml_collections': {'train', 'experiment', 'config', 'sweep'}}
 
 FILES = sorted(PACKAGE.rglob('*.py'))
 
