@@ -32,18 +32,24 @@ METHODS = {
   'fedpm': _MASKS,
   'fedpm_regularised': _MASKS | {'algorithm.options': '{"regularizer": 1.0}'},
   'fedpm_klms': _MASKS
-  | {'wire.compressor': 'relative_entropy', 'wire.uplink': 'index'},
+  | {
+    'wire.compressor': 'relative_entropy',
+    'wire.options': '{"cell": 256, "candidates": 32, "target_bits": 3.0}',
+    'wire.uplink': 'index',
+  },
   'deltamask': _MASKS
   | {'wire.compressor': 'mask_delta', 'wire.uplink': 'frequency'},
   'fedmask': _MASKS
   | {
     'algorithm.name': 'fedmask',
+    'algorithm.options': '{"theta_clip": 0.1}',
     'wire.compressor': 'mask',
     'wire.uplink': 'prior',
   },
   'topk': _MASKS
   | {
     'algorithm.name': 'edge_popup',
+    'optimizer.learning_rate': 0.06,
     'wire.compressor': 'mask',
     'wire.uplink': 'prior',
   },
@@ -51,13 +57,13 @@ METHODS = {
   'signsgd': _DENSE
   | {
     'algorithm.name': 'signsgd',
-    'algorithm.options': '{"server_learning_rate": 0.003}',
+    'algorithm.options': '{"server_learning_rate": 0.001}',
     'wire.compressor': 'sign',
     'wire.uplink': 'frequency',
     'wire.downlink': 'theta_news',
   },
   'terngrad': _DENSE | {'wire.compressor': 'terngrad'},
-  'qsgd': _DENSE | {'wire.compressor': 'qsgd', 'wire.options': '{"levels": 4}'},
+  'qsgd': _DENSE | {'wire.compressor': 'qsgd', 'wire.options': '{"levels": 1}'},
   'drive': _DENSE | {'wire.compressor': 'drive'},
   'eden_1bit': _DENSE
   | {'wire.compressor': 'eden', 'wire.options': '{"bits": 1}'},

@@ -1,6 +1,5 @@
 """From a configuration to the functions of a run; here the ConfigDict ends."""
 
-import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -9,20 +8,16 @@ import ml_collections
 import numpy as np
 
 from fedpm_jax import (
-  algorithms,
   bits,
   checkpoint,
-  codecs,
-  compressors,
   evaluate,
   keys,
-  masks,
   rounds,
 )
 from fedpm_jax import config as configs
 from fedpm_jax import exchange as exchanges
+from fedpm_jax import method as methods
 from fedpm_jax import network as networks
-from fedpm_jax.algorithms import base
 from fedpm_jax.data import batches, partition, sources
 
 
@@ -50,11 +45,7 @@ def build(
     ValueError: anything in the configuration that makes no sense, before
       anything expensive is done.
   """
-  configs.validate(config)
-  make_algorithm = _row(algorithms.ALGORITHMS, config, 'algorithm', 'name')
-  # On a network of one parameter: mistakes are found before data is read.
-  _compressor(config.wire, masks.Layout(('kernel',), ((1, 1),), (1,)))
-  optimizer = configs.optimizer(config.optimizer)
+  methods.check(config)
   if dataset is None:
     dataset = sources.load(
       config.data.name,
@@ -82,20 +73,12 @@ def build(
     sizes=config.data.sizes,
     max_examples=config.data.max_examples or None,
   )
-  algorithm = _algorithm(config, make_algorithm, network, optimizer)
-  compressor = _compressor(config.wire, network.layout)
-  _check_fit(config, algorithm, compressor)
+  method = methods.build(config, network)
   mesh = rounds.make_mesh(
     config.clients_per_round, max_devices=config.execution.devices
   )
   engine = rounds.Engine(
-    rounds.Method(
-      network,
-      algorithm,
-      compressor,
-      config.wire.uplink,
-      config.wire.downlink,
-    ),
+    method,
     seed=config.seed,
     num_clients=config.num_clients,
     images=dataset.x_train,
@@ -109,7 +92,7 @@ def build(
     dataset,
     parts,
     engine,
-    _evaluation(config, dataset, network, algorithm, mesh),
+    _evaluation(config, dataset, network, method.algorithm, mesh),
   )
 
 
@@ -187,92 +170,3 @@ def restore(
   if restored is None:
     raise ValueError(f'There is no checkpoint in {workdir}.')
   return restored.state
-
-
-def _algorithm(config, make, network, optimizer) -> base.Algorithm:
-  """The algorithm of `config.algorithm`."""
-  name, options = config.algorithm.name, config.algorithm.options
-  participation = config.clients_per_round / config.num_clients
-  try:
-    return make(
-      network, optimizer, participation=participation, **json.loads(options)
-    )
-  except (TypeError, ValueError) as error:
-    raise ValueError(
-      f'config.algorithm.options {options!r} do not suit {name}: {error}'
-    ) from error
-
-
-def _compressor(wire, layout: masks.Layout) -> compressors.base.Compressor:
-  """The compressor of `config.wire`, if it and the codec keep what was promised."""
-  make = _row(compressors.COMPRESSORS, {'wire': wire}, 'wire', 'compressor')
-  try:
-    compressor = make(layout, **json.loads(wire.options))
-  except (TypeError, ValueError) as error:
-    raise ValueError(
-      f'config.wire.options {wire.options!r} do not suit {wire.compressor}:'
-      f' {error}'
-    ) from error
-  _check_codec(wire, 'uplink', compressor.symbols)
-  if wire.uplink == 'dither' and not compressor.dithered:
-    raise ValueError(
-      "config.wire.uplink = 'dither' is for masks that are drawn with dithers,"
-      f" the compressor 'bernoulli': got {wire.compressor!r}. 'frequency' codes"
-      ' any mask.'
-    )
-  shared = {
-    'uplink': wire.uplink == 'dither',
-    'compressor': compressor.shares_key,
-  }
-  for key, shares in shared.items():
-    if wire.private_randomness and shares:
-      raise ValueError(
-        f"config.wire.{key} = {wire[key]!r} derives each client's random"
-        ' numbers from a key that the server has, too;'
-        ' config.wire.private_randomness forbids it. Use the compressor'
-        " 'bernoulli' with the uplink 'prior'."
-      )
-  return compressor
-
-
-def _check_codec(wire, direction: str, symbols: str) -> None:
-  """ValueError unless the direction's codec carries these symbols."""
-  codec = _row(codecs.CODECS, {'wire': wire}, 'wire', direction)
-  if codec.symbols != symbols:
-    rows = [c.name for c in codecs.CODECS.values() if c.symbols == symbols]
-    raise ValueError(
-      f'config.wire.{direction} must be a codec of {symbols} symbols, one of'
-      f' {rows}: {codec.name!r} carries {codec.symbols}.'
-    )
-
-
-def _check_fit(config, algorithm, compressor) -> None:
-  """ValueError unless algorithm, compressor and codecs suit each other."""
-  name, wire = config.algorithm.name, config.wire
-  if (compressor.takes, compressor.gives) != (
-    algorithm.update,
-    algorithm.arrives,
-  ):
-    raise ValueError(
-      f'config.algorithm.name = {name!r} sends a {algorithm.update} and expects'
-      f' a {algorithm.arrives}, config.wire.compressor = {wire.compressor!r}'
-      f' turns a {compressor.takes} into a {compressor.gives}: see the table of'
-      ' methods in README.md.'
-    )
-  _check_codec(wire, 'downlink', algorithm.payload)
-  needs_theta = wire.uplink in ('prior', 'dither')
-  if needs_theta and algorithm.payload != 'theta':
-    raise ValueError(
-      f'config.wire.uplink = {wire.uplink!r} needs a theta that both ends know:'
-      f" {name!r} broadcasts {algorithm.payload}. Use 'frequency'."
-    )
-
-
-def _row(table, config, section, key):
-  """The row that `config.<section>.<key>` names; ValueError lists the rows."""
-  name = config[section][key]
-  if name not in table:
-    raise ValueError(
-      f'config.{section}.{key} must be one of {sorted(table)}, got {name!r}.'
-    )
-  return table[name]

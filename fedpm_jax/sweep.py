@@ -29,6 +29,7 @@ from absl import app, flags, logging
 
 from fedpm_jax import config as configs
 from fedpm_jax import machine, metrics, train, workers
+from fedpm_jax import method as methods
 
 _NEEDED = ('data', 'method', 'seed')  # labels that every run has
 _VALUE = re.compile(r'[A-Za-z0-9_+-][A-Za-z0-9_.+-]*')  # a folder's name
@@ -89,8 +90,7 @@ def check(runs: list[Run]) -> None:
       raise ValueError(f'Two runs have the folder {folder}: label them apart.')
     seen.add(folder)
     try:
-      configs.validate(run.config)
-      configs.optimizer(run.config.optimizer)
+      methods.check(run.config)
     except ValueError as error:
       raise ValueError(f'{folder}: {error}') from error
 

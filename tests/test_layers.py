@@ -32,6 +32,7 @@ FLOORS = {
   'artifact': 4,
   'train': 5,
   'experiment': 5,
+  'method': 5,
   'plots': 5,
   'report': 5,
   'config': 5,
@@ -47,7 +48,8 @@ SAME_FLOOR = {
   'bits': {'exchange', 'wire', 'metrics'},
   'exchange': {'wire'},
   'artifact': {'wire', 'metrics'},
-  'experiment': {'config'},
+  'experiment': {'config', 'method'},
+  'method': {'config'},
   'comparison_plots': {'comparison', 'plots'},
   'comparison_tables': {'comparison'},
   'report': {
@@ -58,7 +60,7 @@ SAME_FLOOR = {
     'comparison_plots',
     'comparison_tables',
   },
-  'sweep': {'train', 'config', 'workers'},
+  'sweep': {'train', 'config', 'method', 'workers'},
   'train': {'plots', 'report', 'experiment'},
 }
 FORBIDDEN = {
@@ -66,7 +68,9 @@ FORBIDDEN = {
   'codecs': {'jax', 'flax', 'optax'},
   'data': {'jax', 'flax', 'optax'},
 }
-EVERYWHERE_BUT = {'ml_collections': {'train', 'experiment', 'config', 'sweep'}}
+EVERYWHERE_BUT = {
+  'ml_collections': {'train', 'experiment', 'config', 'method', 'sweep'}
+}
 
 FILES = sorted(PACKAGE.rglob('*.py'))
 

@@ -276,7 +276,7 @@ from fedpm_jax import sweep
 
 def get_sweep():
   runs = []
-  for name in ('fedpm', 'nonsense'):
+  for name, data in (('fedpm', 'digits'), ('lost', 'nowhere')):
     config = configs.default()
     config.update_from_flattened_dict({
       'rounds': 1,
@@ -286,7 +286,7 @@ def get_sweep():
       'batch_size': 8,
       'model': 'cnn',
       'data.max_examples': 8,
-      'algorithm.name': name,
+      'data.name': data,
     })
     labels = {'data': 'digits', 'method': name, 'seed': '0'}
     runs.append(sweep.Run(labels, config))
@@ -300,13 +300,13 @@ def test_the_command_from_beginning_to_end(tmp_path):
   done = command(f'--config={path}', f'--workdir={workdir}')
   assert done.returncode == 1
   last = done.stderr.splitlines()[-1]
-  assert last.startswith('failed: digits/nonsense/seed_0: ValueError: ')
+  assert last.startswith('failed: digits/lost/seed_0: ValueError: ')
   summary = metrics.read_json(workdir / 'digits/fedpm/seed_0/summary.json')
   accuracy = summary['last']['eval/accuracy_mean']
   assert f'accuracy {accuracy:.4f}' in done.stdout
   log = (workdir / 'digits/fedpm/seed_0/log.txt').read_text()
   assert 'model.fedpm' in log
-  names = ['digits/fedpm/seed_0', 'digits/nonsense/seed_0']
+  names = ['digits/fedpm/seed_0', 'digits/lost/seed_0']
   assert metrics.read_json(workdir / 'sweep.json') == names
   done = command(
     f'--config={path}', f'--workdir={workdir}', '--only=method=fedpm'
