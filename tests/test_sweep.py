@@ -300,7 +300,7 @@ def test_the_command_from_beginning_to_end(tmp_path):
   done = command(f'--config={path}', f'--workdir={workdir}')
   assert done.returncode == 1
   last = done.stderr.splitlines()[-1]
-  assert last.startswith('failed: digits/lost/seed_0: ValueError: ')
+  assert last.startswith('failed: digits/lost/seed_0: DataNotFound: ')
   summary = metrics.read_json(workdir / 'digits/fedpm/seed_0/summary.json')
   accuracy = summary['last']['eval/accuracy_mean']
   assert f'accuracy {accuracy:.4f}' in done.stdout
