@@ -1,0 +1,74 @@
+"""The comparison at the size of the FedPM paper; meant for a GPU.
+
+CIFAR-10, CONV-6 (d = 2,262,602), 10 clients, 3 epochs of batch 128 a round, 200
+rounds, three seeds, all methods of configs/methods.py: iid first, then c_max = 4
+with clients of unequal size, then 5 of 50 clients with c_max = 2, as in the
+yaml files of the official code (see configs/cifar10.py, cifar10_partial.py).
+FedPM's Adam is the official one, 0.1; the constants of all others are those
+that were found on the digits and MNIST.
+
+    python -m fedpm_jax.sweep --config=configs/sweeps/paper.py --only=split=iid
+    python -m fedpm_jax.report --sweep=runs/paper --target=cifar10=0.7
+"""
+
+import importlib.util
+import pathlib
+
+from fedpm_jax import sweep
+
+SEEDS = (0, 1, 2)
+PAPER = {
+  'data.name': 'cifar10',
+  'model': 'conv6',
+  'batch_size': 128,
+  'rounds': 200,
+  'evaluation.every': 5,
+  'evaluation.batch_size': 1000,
+  'wire.keep_every': 0,
+}
+OFFICIAL = {'optimizer.learning_rate': 0.1, 'optimizer.options': '{}'}
+SPLITS = {
+  'iid': {},
+  'c_max_4': {
+    'data.partition': 'c_max',
+    'data.classes_per_client': 4,
+    'data.sizes': 'unequal',
+  },
+  'c_max_2': {
+    'data.partition': 'c_max',
+    'data.classes_per_client': 2,
+    'data.sizes': 'unequal',
+    'num_clients': 50,
+    'clients_per_round': 5,
+  },
+}
+
+
+def methods():
+  """The module configs/methods.py."""
+  path = pathlib.Path(__file__).parent.parent / 'methods.py'
+  spec = importlib.util.spec_from_file_location('methods', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def get_sweep():
+  runs = []
+  for split, changes in SPLITS.items():
+    for seed in SEEDS:
+      for method, row in methods().METHODS.items():
+        config = methods().get_config(method)
+        of_fedpm = row.get('algorithm.name', 'fedpm') == 'fedpm'
+        config.update_from_flattened_dict(
+          {**PAPER, **(OFFICIAL if of_fedpm else {}), **changes, 'seed': seed}
+        )
+        labels = {
+          'data': 'cifar10',
+          'method': method,
+          'split': split,
+          'participation': '0.1' if 'num_clients' in changes else '1',
+          'seed': str(seed),
+        }
+        runs.append(sweep.Run(labels, config))
+  return runs

@@ -1,0 +1,66 @@
+"""The README's worked example of a new method: it is run as it stands there."""
+
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import toy
+
+from fedpm_jax import compressors, keys, masks
+
+README = pathlib.Path(__file__).parent.parent / 'README.md'
+
+
+def example():
+  """The factory of the code block that is said to be compressors/mrn.py."""
+  text = README.read_text()
+  block = re.search(r'```python\n("""FedMRN.*?)```', text, re.S)[1]
+  namespace = {}
+  exec(compile(block, 'mrn.py', 'exec'), namespace)
+  return namespace['mrn']
+
+
+def test_the_example_is_a_method_with_no_other_change(rng, monkeypatch):
+  monkeypatch.setitem(compressors.COMPRESSORS, 'mrn', example())
+  flags = dict(
+    re.findall(
+      r'--config\.(wire\.\w+)=(\w+)', README.read_text().split('mrn.py')[1]
+    )
+  )
+  assert flags['wire.compressor'] == 'mrn'
+  row = toy.methods_table()['fedavg'] | flags
+  engine = toy.engine_of(toy.named_method(toy.network(), row))
+  state, losses = engine.init(), []
+  for t in range(8):
+    state, line = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
+    losses.append(line['train/loss'])
+  assert losses[-1] < 0.9 * losses[0]
+  size = engine.method.network.layout.num_parameters
+  payload = line['uplink/bytes'] / 4 - 38  # header and checksums
+  assert payload == -(-size // 8)
+
+
+def test_the_example_has_the_mean_it_should(rng):
+  """E = u (1 - |u| / 2a), noise uniform on (-a, a), within 4 standard errors.
+
+  u where the noise reaches, and the noise's own size with u's sign elsewhere.
+  """
+  layout = masks.Layout(('dense/kernel',), ((64, 1),), (64,))
+  spread = 0.01
+  update = jnp.asarray(rng.uniform(-spread, spread, 64), jnp.float32)
+  made = example()(layout, spread=spread)
+
+  def arrived(words):
+    key = keys.wrap(words)
+    symbols = made.compress(key, update, update)
+    return made.decompress(key, symbols, update)
+
+  words = keys.words(0, keys.Purpose.UPLINK, client=np.arange(4000))
+  got = np.asarray(jax.jit(jax.vmap(arrived))(words), np.float64)
+  error = got.std(0) / 4000**0.5
+  u = np.asarray(update, np.float64)
+  expected = u * (1 - np.abs(u) / (2 * spread))
+  assert (np.abs(got.mean(0) - expected) < 4 * error).all()
+  assert np.abs(got).max() < spread
