@@ -25,6 +25,7 @@ def build(
   chunk: int = 1,
   lowering: str = 'auto',
   dtype: str = 'float32',
+  method: str = 'fedpm',
 ):
   """FedPM as the program runs it, with default codecs.
 
@@ -36,6 +37,7 @@ def build(
     chunk: clients that a device vectorises.
     lowering: of convolutions.
     dtype: of activations.
+    method: 'fedpm', or 'fedavg': SGD on the weights, float32 both ways.
 
   Returns:
     An engine, and the cohort for each of its rounds.
@@ -60,16 +62,20 @@ def build(
     lowering=lowering,
     dtype=dtype,
   )
+  optimizer, compressor, uplink, downlink = {
+    'fedpm': (optax.adam(0.1), 'bernoulli', 'dither', 'theta_news'),
+    'fedavg': (optax.sgd(0.1), 'identity', 'raw', 'raw'),
+  }[method]
   rng = np.random.default_rng(0)
   count = min(max(clients * batch * steps, 1000), 50_000)
   images = rng.integers(0, 256, (count, *image_shape)).astype(np.uint8)
   engine = rounds.Engine(
     rounds.Method(
       network,
-      algorithms.ALGORITHMS['fedpm'](network, optax.adam(0.1)),
-      compressors.COMPRESSORS['bernoulli'](network.layout),
-      'dither',
-      'theta_news',
+      algorithms.ALGORITHMS[method](network, optimizer),
+      compressors.COMPRESSORS[compressor](network.layout),
+      uplink,
+      downlink,
     ),
     seed=0,
     num_clients=clients,

@@ -11,7 +11,8 @@ and the ratio of the medians.  Tasks:
                    wire (ours) or upload and aggregation with its statistics
                    (theirs) included
     cross_device   50 clients x 50 CIFAR-shaped images, batch 10, 1 epoch, the
-                   network 'cnn'; FedPM (ours), federated averaging (theirs)
+                   network 'cnn'; FedPM and FedAvg with float32 messages
+                   (ours), federated averaging without messages (theirs)
 
 A peer that is not there is left out, with a line that says how to get it.  No
 peer's code is part of this repository.
@@ -78,6 +79,12 @@ TASKS = {
     {'what': 'round', 'model': 'cnn', 'clients': 50, 'batch': 10, 'steps': 5},
     (
       OURS,
+      Peer(
+        'fedpm_jax, FedAvg',
+        'ours',
+        huge_pages=True,
+        task=types.MappingProxyType({'method': 'fedavg'}),
+      ),
       Peer('FedJAX, jit backend', 'fedjax'),
       Peer('Flower, simulation (Ray, PyTorch)', 'flower'),
     ),

@@ -193,9 +193,15 @@ def _row(group, target) -> dict[str, Any]:
     'seeds_at_target': None
     if target is None
     else sum(i is not None for i in reached),
-    'megabytes_to_target': _mean(
-      [None if i is None else sent(run)[i] / 1e6 for run, i in pairs]
-    ),
+    **{
+      column: _mean(
+        [None if i is None else sent(run, ways)[i] / 1e6 for run, i in pairs]
+      )
+      for column, ways in (
+        ('megabytes_to_target', _WAYS),
+        ('megabytes_up_to_target', ('uplink',)),
+      )
+    },
     'rounds_to_target': _mean([None if i is None else i + 1 for i in reached]),
     'model_bytes': _mean([model['bytes'] for model in models]),
     'model_bpp': _mean([model['bpp'] for model in models]),

@@ -23,9 +23,8 @@ _NOTES = """\
 Mean +- standard deviation over the seeds (n - 1), accuracies of the test set
 after the last round.  bpp: bits per parameter, client and round, as sent,
 headers included, over all rounds; 'last 10' over the last ten.  MB: 10^6
-bytes of all clients in a whole run.  MB and rounds to an accuracy: up and down
-together, until the first evaluated round whose mean network reached it;
-nothing is interpolated.  The model is one file, its mean size over the seeds.
+bytes of all clients in a whole run.  MB and rounds to an accuracy: until the first
+evaluated round whose mean network reached it; nothing is interpolated.  The model is one file, its mean size over the seeds.
 """
 
 
@@ -94,7 +93,8 @@ def markdown(
     target = rows[0]['target']
     header = [*_HEADER]
     if target is not None:
-      header += [f'MB to {target:g}', f'rounds to {target:g}']
+      to = f'to {target:g}'
+      header += [f'MB up {to}', f'MB up and down {to}', f'rounds {to}']
     header += ['model kB', 'model bpp']
     lines += [f'## {title}', '', _line(header)]
     lines.append('| --- |' + ' ---: |' * (len(header) - 1))
@@ -133,8 +133,9 @@ def _cells(row) -> list[str]:
   if row['target'] is not None:
     reached = row['seeds_at_target']
     if seeds and reached < seeds:
-      cells += [f'reached by {reached} of {seeds} seeds', '']
+      cells += [f'reached by {reached} of {seeds} seeds', '', '']
     else:
+      cells.append(_megabytes(row['megabytes_up_to_target']))
       cells.append(_megabytes(row['megabytes_to_target']))
       cells.append(_number(row['rounds_to_target'], '.1f'))
   size = row['model_bytes']

@@ -84,6 +84,7 @@ def test_every_number_of_two_seeds(workdir):
     'seeds_at_target': 2,
     # Both in the third round: 1000 + 500 and 750 + 500 bytes.
     'megabytes_to_target': pytest.approx((1500 + 1250) / 2e6),
+    'megabytes_up_to_target': pytest.approx((1000 + 750) / 2e6),
     'rounds_to_target': 3.0,
     'model_bytes': 125.0,
     'model_bpp': 1.0,
@@ -104,6 +105,7 @@ def test_one_dense_run_has_no_spread_and_no_mask(workdir):
     'target',
     'seeds_at_target',
     'megabytes_to_target',
+    'megabytes_up_to_target',
     'rounds_to_target',
   ):
     assert row[name] is None
@@ -185,7 +187,7 @@ def test_markdown_cells(workdir):
   ]
   assert cells[2][10] == 'reached by 1 of 2 seeds'
   assert cells[3][:5] == ['avg', '1', '0.950', '', '32.00']
-  assert cells[3][10:] == ['0.0320', '2.0', '4.0', '32.00']
+  assert cells[3][10:] == ['0.0160', '0.0320', '2.0', '4.0', '32.00']
   assert '## digits: split iid' in text
 
 

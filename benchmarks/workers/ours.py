@@ -17,6 +17,7 @@ def main() -> None:
     clients=task['clients'],
     batch=task['batch'],
     steps=task['steps'],
+    method=task.get('method', 'fedpm'),
   )
   state = engine.init()
   round_idx = 0
