@@ -3,9 +3,10 @@
     python -m fedpm_jax.train --config=configs/methods.py:drive
 
 A method is an algorithm, a compressor and a codec each way, with its own
-optimiser.  The learning rates of dense methods, and the options of all but
-FedPM, were chosen by `configs/sweeps/tuning.py`, which says how; FedPM's are
-those of digits.py.  Dense methods start from Kaiming normal kernels.
+optimiser.  Learning rates and what else `configs/sweeps/tuning.py` lists were
+chosen by it, which says how; other options are the defaults in the methods' own
+files.  FedPM's are those of digits.py.  Dense methods start from Kaiming normal
+kernels.
 """
 
 import math
@@ -30,6 +31,9 @@ _DENSE = {
 
 METHODS = {
   'fedpm': _MASKS,
+  # The same masks as coded in the paper: one frequency, and theta.
+  'fedpm_frequency': _MASKS
+  | {'wire.uplink': 'frequency', 'wire.downlink': 'theta_levels'},
   'fedpm_regularised': _MASKS | {'algorithm.options': '{"regularizer": 1.0}'},
   'fedpm_klms': _MASKS
   | {
@@ -44,14 +48,14 @@ METHODS = {
     'algorithm.name': 'fedmask',
     'algorithm.options': '{"theta_clip": 0.1}',
     'wire.compressor': 'mask',
-    'wire.uplink': 'prior',
+    'wire.uplink': 'per_level',
   },
   'topk': _MASKS
   | {
     'algorithm.name': 'edge_popup',
     'optimizer.learning_rate': 0.06,
     'wire.compressor': 'mask',
-    'wire.uplink': 'prior',
+    'wire.uplink': 'per_level',
   },
   'fedavg': _DENSE | {'wire.compressor': 'identity', 'wire.uplink': 'raw'},
   'signsgd': _DENSE
@@ -59,14 +63,13 @@ METHODS = {
     'algorithm.name': 'signsgd',
     'algorithm.options': '{"server_learning_rate": 0.001}',
     'wire.compressor': 'sign',
-    'wire.uplink': 'frequency',
+    'wire.uplink': 'per_level',
     'wire.downlink': 'theta_news',
   },
   'terngrad': _DENSE | {'wire.compressor': 'terngrad'},
   'qsgd': _DENSE | {'wire.compressor': 'qsgd', 'wire.options': '{"levels": 1}'},
+  # EDEN with 1 bit is the same to the last bit.
   'drive': _DENSE | {'wire.compressor': 'drive'},
-  'eden_1bit': _DENSE
-  | {'wire.compressor': 'eden', 'wire.options': '{"bits": 1}'},
   'eden_2bit': _DENSE
   | {'wire.compressor': 'eden', 'wire.options': '{"bits": 2}'},
   'eden_tenth': _DENSE

@@ -1,6 +1,7 @@
 """The configuration: every key with its default, and what is wrong with one.
 
-A ConfigDict comes no further than this file, experiment.py and train.py.
+A ConfigDict comes no further than this file, method.py, experiment.py, train.py
+and what runs many of them.
 """
 
 import json
@@ -51,7 +52,8 @@ def default() -> ml_collections.ConfigDict:
         # terngrad, qsgd, drive, eden: README.md has the table of methods.
         'compressor': 'bernoulli',
         'options': '{}',  # JSON, of the compressor
-        # Masks: bitpack, frequency, per_tensor, prior, dither (bernoulli);
+        # Masks: bitpack, frequency, per_tensor, per_level, prior (where theta is
+        # the probability of a bit), dither (bernoulli);
         # index: relative_entropy; raw: identity; levels: the other dense ones.
         'uplink': 'dither',
         # theta_raw, theta_levels, theta_news; raw for dense weights

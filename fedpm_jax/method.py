@@ -26,7 +26,7 @@ def build(config: ml_collections.ConfigDict, network: masks.Network) -> Method:
     ValueError: a name that no table has, options that do not suit it, or parts
       that do not fit together.
   """
-  make = _row(algorithms.ALGORITHMS, config, 'algorithm', 'name')
+  make = _row(algorithms.ALGORITHMS, 'algorithm.name', config.algorithm.name)
   compressor = _compressor(config.wire, network.layout)
   optimizer = configs.optimizer(config.optimizer)
   algorithm = _algorithm(config, make, network, optimizer)
@@ -59,7 +59,7 @@ def _algorithm(config, make, network, optimizer) -> base.Algorithm:
 
 def _compressor(wire, layout: masks.Layout) -> compressors.base.Compressor:
   """The compressor of `config.wire`, as promised."""
-  make = _row(compressors.COMPRESSORS, {'wire': wire}, 'wire', 'compressor')
+  make = _row(compressors.COMPRESSORS, 'wire.compressor', wire.compressor)
   try:
     compressor = make(layout, **json.loads(wire.options))
   except (TypeError, ValueError) as error:
@@ -83,15 +83,16 @@ def _compressor(wire, layout: masks.Layout) -> compressors.base.Compressor:
       raise ValueError(
         f"config.wire.{key} = {wire[key]!r} derives each client's random"
         ' numbers from a key that the server has, too;'
-        ' config.wire.private_randomness forbids it. Use the compressor'
-        " 'bernoulli' with the uplink 'prior'."
+        ' config.wire.private_randomness forbids it. For FedPM, use the'
+        " compressor 'bernoulli' with the uplink 'prior'; of dense methods,"
+        " 'terngrad' and 'qsgd' share nothing."
       )
   return compressor
 
 
 def _check_codec(wire, direction: str, symbols: str) -> None:
   """ValueError unless the direction's codec carries these symbols."""
-  codec = _row(codecs.CODECS, {'wire': wire}, 'wire', direction)
+  codec = _row(codecs.CODECS, f'wire.{direction}', wire[direction])
   if codec.symbols != symbols:
     rows = [c.name for c in codecs.CODECS.values() if c.symbols == symbols]
     raise ValueError(
@@ -114,19 +115,24 @@ def _check_fit(config, algorithm, compressor) -> None:
       ' methods in README.md.'
     )
   _check_codec(wire, 'downlink', algorithm.payload)
-  needs_theta = wire.uplink in ('prior', 'dither')
+  needs_theta = wire.uplink in ('per_level', 'prior', 'dither')
   if needs_theta and algorithm.payload != 'theta':
     raise ValueError(
       f'config.wire.uplink = {wire.uplink!r} needs a theta that both ends know:'
       f" {name!r} broadcasts {algorithm.payload}. Use 'frequency'."
     )
+  if wire.uplink == 'prior' and not compressor.sends_mask:
+    raise ValueError(
+      "config.wire.uplink = 'prior' takes theta for the probability of a bit:"
+      f" what {wire.compressor!r} sends are no masks. Use 'per_level' or"
+      " 'frequency'."
+    )
 
 
-def _row(table, config, section, key):
-  """The row that `config.<section>.<key>` names; ValueError lists the rows."""
-  name = config[section][key]
+def _row(table, key: str, name: str):
+  """The row that `config.<key>` names; ValueError lists the rows."""
   if name not in table:
     raise ValueError(
-      f'config.{section}.{key} must be one of {sorted(table)}, got {name!r}.'
+      f'config.{key} must be one of {sorted(table)}, got {name!r}.'
     )
   return table[name]

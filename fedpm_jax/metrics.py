@@ -31,7 +31,7 @@ UNITS = {
   'server/step_norm': "l2 norm of the round's step of dense weights",
   'server/agreement': 'share of votes that are those of the majority',
   'time/round_s': 'wall time of the round, evaluation left out',
-  'time/clients_s': 'of it, until the masks are on the host',
+  'time/clients_s': 'of it, until the symbols are on the host',
   'time/wire_s': 'of it, encoding and decoding',
   'time/eval_s': 'wall time of the evaluation',
 }

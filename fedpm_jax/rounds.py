@@ -301,7 +301,12 @@ class Engine:
     if known:
       known = Known(payload, np.isin(np.arange(self._num_clients), cohort.ids))
     state = State(server, jax.tree.map(keep, state.clients, clients), known)
-    info = jax.device_get(info)
+    info = jax.device_get(info)._asdict()
+    if not np.isfinite(list(info.values())).all():
+      raise FloatingPointError(
+        f'Round {round_idx}: the server reports {info}. Lower'
+        ' config.optimizer.learning_rate or server_learning_rate.'
+      )
     examples = int(sums.examples[:count].sum())
     row = {
       'round_idx': round_idx,
@@ -315,7 +320,7 @@ class Engine:
     if received.densities:
       row['uplink/bpp_entropy'] = float(np.mean(received.estimates))
       row['mask/density'] = float(np.mean(received.densities))
-    row |= {f'server/{name}': float(x) for name, x in info._asdict().items()}
+    row |= {f'server/{name}': float(x) for name, x in info.items()}
     row['time/round_s'] = time.perf_counter() - start
     row['time/clients_s'] = clients_done - broadcast_done
     row['time/wire_s'] = (broadcast_done - start) + (wire_done - clients_done)

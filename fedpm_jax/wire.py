@@ -107,7 +107,7 @@ def encode(
   """One message.
 
   Args:
-    symbols: what the codec carries (bool, uint16 or float32), `[d]`.
+    symbols: what the codec carries, see `codecs.base.DTYPES`, `[d]`.
     side: what the receiver knows too.
     codec: a key of `CODECS`.
     kind: the direction.

@@ -122,6 +122,7 @@ def test_header_names_the_command(name):
     ('algorithm.options', '{', 'do not suit fedpm: .*line 1'),
     ('algorithm.name', 'fedavg', 'sends a delta.*turns a theta into a mask'),
     ('wire.downlink', 'raw', 'must be a codec of theta symbols'),
+    ('wire.compressor', 'mask_delta', "'dither' is for masks that are drawn"),
     ('optimizer.name', 'x', "an optimiser of optax.*got 'x'"),
     ('optimizer.name', 'constant_schedule', 'is not an optimiser'),
     ('optimizer.options', '{"x": 1}', 'do not suit optax.adam'),

@@ -3,7 +3,7 @@
     server: theta ~ U(0, 1)
     round t: client k:  s = theta; for every minibatch:
                             m = top k of |s|;  s <- optimiser(s, gradient of the
-                            loss at weights * m, as if m were s)
+                            loss at weights * m, as if m were |s|)
                         sends m_k = top k of |s|
              server:    theta = mean_k m_k
 
@@ -63,7 +63,7 @@ def edge_popup(
     init=init,
     scores_of=lambda q: masks.theta_of(q) + np.float32(_TIE) * tie.astype('f4'),
     mask_of=lambda scores: top_share(layout, jnp.abs(scores), density),
-    slope=jnp.ones_like,
+    slope=lambda scores: jnp.where(scores < 0, -1.0, 1.0),
     theta_clip=0.0,
   )
 

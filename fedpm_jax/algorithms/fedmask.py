@@ -7,7 +7,7 @@
                         sends m_k = [s >= 0]
              server:    theta = mean_k m_k, clipped to [clip, 1 - clip]
 
-Li, Sun, Li, Pang, Chen, Chen, "FedMask: joint computation and communication-
+Li, Sun, Zeng, Zhang, Li, Chen, "FedMask: joint computation and communication-
 efficient personalized federated learning via heterogeneous masking", SenSys
 2021, as a baseline for one global model.
 

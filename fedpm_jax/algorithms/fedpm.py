@@ -25,9 +25,9 @@ the same arithmetic when the prior is reset every round.  Paper: theta travels
 as the integer q, theta = q / 65536, so that all machines sample alike.
 
 With `regularizer` the local loss gets + (lambda / d) sum_i theta_i, which makes
-masks sparser: Mestoukirdi, Esrafilian, Gesbert, Li, "Sparser random networks
-exist: enforcing communication-efficient federated learning via regularization",
-2023.
+masks sparser: Mestoukirdi, Esrafilian, Gesbert, Li, Gresset, "Sparser random
+networks exist: enforcing communication-efficient federated learning via
+regularization", arXiv 2309.10834, 2023.
 """
 
 from collections.abc import Callable

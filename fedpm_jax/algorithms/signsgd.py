@@ -2,16 +2,18 @@
 
     server: w = w_0 + eta (q - 2^15), w_0 from the seed, q an integer
     round t: client k:  local steps from w;  b_k = [delta_k >= 0]
-             server:    q += +1 where at least half of the b_k are ones, else -1
+             server:    q += +1 where most of the b_k are ones, else -1
 
 Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD: compressed optimisation
 for non-convex problems", ICML 2018; with several local steps as in its use as a
 baseline of federated learning.  All that the server ever learns are votes, so
 its state is how often each parameter went up rather than down, and whoever has
 the last round's needs one bit per parameter: the downlink `theta_news` finds
-this by itself.
+this by itself, for the first 255 rounds: so many levels it can tell apart.
 
-Deviations.  A tie counts as +1, as sign(0) does.  Paper: no local steps; clients
+Deviations.  A tie of the vote, common where K is even, goes up in every other
+position and round: if ties all went up as sign(0) does, the weights would drift.
+Paper: no local steps; clients
 send the sign of a gradient or of its momentum.
 """
 
@@ -83,8 +85,8 @@ def signsgd(
     return delta, client_state, sums
 
   def server_update(state, total, count, round_idx):
-    del round_idx
-    up = 2 * total >= count
+    even = (jnp.arange(total.size) + round_idx) % 2 == 0
+    up = (2 * total > count) | ((2 * total == count) & even)
     q = state.q.astype(jnp.int32) + jnp.where(up, 1, -1)
     q = jnp.clip(q, masks.Q_MIN, masks.Q_MAX).astype(jnp.uint16)
     with_majority = jnp.where(up, total, count - total)

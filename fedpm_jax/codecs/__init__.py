@@ -23,6 +23,7 @@ CODECS: dict[str, Codec] = {
   'bitpack': bitpack.BITPACK,
   'frequency': arithmetic.FREQUENCY,
   'per_tensor': arithmetic.PER_TENSOR,
+  'per_level': arithmetic.PER_LEVEL,
   'prior': arithmetic.PRIOR,
   'dither': dither.DITHER,
   'theta_raw': raw.THETA_RAW,

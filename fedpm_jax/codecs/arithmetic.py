@@ -2,6 +2,7 @@
 
     frequency   one q for the message              2 B + stream
     per_tensor  one q for each of the L tensors    2 L B + stream
+    per_level   one q for each level of side.q     2 B a level + stream
     prior       q_i = side.q for bit i             stream, bits sorted by q
                                                    where it has <= 256 levels
 
@@ -9,7 +10,10 @@ q is 65536 P(one), uint16 in [1, 65535].  `frequency` is the estimator of the
 FedPM paper made real (Isik et al., "Sparse random networks for communication-
 efficient federated learning", ICLR 2023: H2 of the frequency of ones);
 `prior` uses what the paper's server knows anyway, the theta that the round
-started from.  Transmitted frequencies are those of the mask itself, so the
+started from.  Where theta says something about a bit but is not its probability
+(masks without chance, signs), `per_level` finds out what it says: bits of one
+level, or of one upper byte where there are more than 256, have a frequency of
+their own.  Transmitted frequencies are those of the mask itself, so the
 decoder checks them against what it has decoded.
 """
 
@@ -87,7 +91,28 @@ def _decode_prior(
   return mask
 
 
-@functools.lru_cache(maxsize=2)
+def _groups(q: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+  """Positions sorted by level, or upper byte, of q, and the groups' sizes."""
+  coarse = (q >> 8).astype(np.uint16)
+  order, _, counts = _by_level(q.tobytes()) or _by_level(coarse.tobytes())
+  return order, counts
+
+
+def _encode_per_level(mask: np.ndarray, side: base.SideInformation) -> bytes:
+  order, counts = _groups(side.q)
+  return _encode_frequencies(mask[order], counts)
+
+
+def _decode_per_level(
+  payload: bytes, count: int, side: base.SideInformation
+) -> np.ndarray:
+  order, counts = _groups(side.q)
+  mask = np.empty(count, np.bool_)
+  mask[order] = _decode_frequencies(payload, counts, 'per_level')
+  return mask
+
+
+@functools.lru_cache(maxsize=4)
 def _by_level(
   q_bytes: bytes,
 ) -> tuple[np.ndarray, list[int], tuple[int, ...]] | None:
@@ -133,5 +158,14 @@ PRIOR = base.checked(
   symbols='mask',
   encode=_encode_prior,
   decode=_decode_prior,
+  needs=('q',),
+)
+
+PER_LEVEL = base.checked(
+  name='per_level',
+  number=12,
+  symbols='mask',
+  encode=_encode_per_level,
+  decode=_decode_per_level,
   needs=('q',),
 )

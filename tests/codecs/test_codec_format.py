@@ -71,6 +71,33 @@ def test_prior_reaches_the_entropy_of_theta(spread):
   assert abs(bits - floor) <= 0.01 * floor + WORDS
 
 
+def test_per_level_finds_out_what_theta_says():
+  """Bits that follow from theta's level, whatever the level itself claims."""
+  rng = np.random.default_rng(0)
+  q = rng.choice(np.array([100, 30_000, 65_000], np.uint16), 10_000)
+  side = base.SideInformation(q, (q.size,))
+  mask = q == 30_000
+  header = 8 * (3 * 2 + 4)
+  assert bits_of('per_level', mask, side) <= header + 32
+  noisy = mask ^ (rng.random(q.size) < 0.1)
+  share = [np.mean(noisy[q == level]) for level in np.unique(q)]
+  entropy = sum(
+    np.count_nonzero(q == level) * -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+    for level, p in zip(np.unique(q), share, strict=True)
+  )
+  bits = bits_of('per_level', noisy, side)
+  assert entropy < bits <= 1.002 * entropy + header + 32
+
+
+def test_per_level_takes_upper_bytes_where_levels_are_many():
+  rng = np.random.default_rng(1)
+  q = rng.integers(1, 65536, 10_000).astype(np.uint16)
+  side = base.SideInformation(q, (q.size,))
+  assert np.unique(q).size > 256
+  bits = bits_of('per_level', q >= 32768, side)
+  assert bits <= 8 * (256 * 2 + 4) + 64
+
+
 def test_a_prior_that_is_always_wrong_costs_16_bits_a_symbol():
   side = base.SideInformation(np.full(1000, 1, np.uint16), (1000,))
   bits = bits_of('prior', np.ones(1000, np.bool_), side)
@@ -206,6 +233,13 @@ GOLDEN = {
   'per_tensor': (
     'e43801005d74b02ceaaf',
     '8e56b34a31eb3d84',
+  ),
+  'per_level': (
+    (
+      '01000100010001000100010001000100010001000100ffffffff0100ffff0100'
+      'ffffffffffffffff95ff0600'
+    ),
+    '94c8faebe96385fe',
   ),
   'prior': (
     'd38c5937',
