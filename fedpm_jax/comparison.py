@@ -14,11 +14,13 @@ from fedpm_jax import metrics
 
 _ACCURACY = 'eval/accuracy_mean'
 _SAMPLED = 'eval/accuracy_sampled'
+_THRESHOLD = 'eval/accuracy_threshold'
 _WAYS = ('uplink', 'downlink')
 _CURVES = {  # columns of curves.csv
   'round_idx': 'round_idx',
   'accuracy_mean_network': _ACCURACY,
   'accuracy_sampled': _SAMPLED,
+  'accuracy_threshold': _THRESHOLD,
   'uplink_bytes': 'uplink/bytes',
   'downlink_bytes': 'downlink/bytes',
   'uplink_bpp_wire': 'uplink/bpp_wire',
@@ -111,6 +113,7 @@ def _check_alike(runs) -> None:
     ('rounds', lambda run: len(run.rows)),
     ('evaluated rounds', lambda run: [i for i, _ in evaluated(run)]),
     ('parameters', lambda run: run.summary['model']['num_parameters']),
+    ('configuration', _without_seed),
   ):
     for run in runs:
       if value(run) != value(runs[0]):
@@ -119,6 +122,11 @@ def _check_alike(runs) -> None:
           f' their {what}: {value(runs[0])} and {value(run)}. Label them apart,'
           ' or run one of them again in a new folder.'
         )
+
+
+def _without_seed(run) -> dict[str, Any]:
+  config = run.summary.get('config', {})
+  return {key: value for key, value in config.items() if key != 'seed'}
 
 
 def evaluated(run) -> list[tuple[int, float]]:
@@ -174,6 +182,7 @@ def _row(group, target) -> dict[str, Any]:
   for column, name in (
     ('accuracy_mean_network', _ACCURACY),
     ('accuracy_sampled', _SAMPLED),
+    ('accuracy_threshold', _THRESHOLD),
   ):
     values = [run.rows[-1].get(name) for run in runs]
     row[column], row[f'{column}_std'] = _mean(values), _std(values)

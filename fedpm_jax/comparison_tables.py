@@ -11,7 +11,8 @@ _HEADER = (
   'method',
   'seeds',
   'accuracy, mean network',
-  'accuracy, one sampled mask',
+  'one sampled mask',
+  'threshold mask',
   'uplink bpp',
   'last 10',
   'downlink bpp',
@@ -24,7 +25,9 @@ Mean +- standard deviation over the seeds (n - 1), accuracies of the test set
 after the last round.  bpp: bits per parameter, client and round, as sent,
 headers included, over all rounds; 'last 10' over the last ten.  MB: 10^6
 bytes of all clients in a whole run.  MB and rounds to an accuracy: until the first
-evaluated round whose mean network reached it; nothing is interpolated.  The model is one file, its mean size over the seeds.
+evaluated round whose mean network reached it; nothing is interpolated.  The model is one file, its mean size over the seeds: a
+sampled mask where clients send sampled masks, a threshold mask of deterministic
+ones, the mean network, all there is, of dense methods.
 """
 
 
@@ -125,6 +128,7 @@ def _cells(row) -> list[str]:
     f'{seeds} of {seeds + missing}' if missing else f'{seeds}',
     _spread(row, 'accuracy_mean_network'),
     _spread(row, 'accuracy_sampled'),
+    _spread(row, 'accuracy_threshold'),
   ]
   for way in ('uplink', 'downlink'):
     for name in (f'{way}_bpp_wire', f'{way}_bpp_wire_last10'):

@@ -14,12 +14,14 @@ if __name__ == '__main__':
   allocator.restart_with_huge_pages()
 
 import contextlib
+import functools
 import importlib.util
 import pathlib
 import re
 import signal
 import sys
 import time
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -57,16 +59,27 @@ def read(path: pathlib.Path) -> list[Run]:
   """
   if not path.is_file():
     raise FileNotFoundError(f'There is no sweep {path}; see configs/sweeps.')
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  if spec is None:
-    raise ValueError(f'A sweep is a Python file, *.py, got {path}.')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  module = load(path)
   if not hasattr(module, 'get_sweep'):
     raise ValueError(f'{path} has no function get_sweep() -> list[sweep.Run].')
   runs = list(module.get_sweep())
   check(runs)
   return runs
+
+
+@functools.cache
+def load(path: pathlib.Path) -> types.ModuleType:
+  """The module of a configuration's file, for files that build upon another.
+
+  Raises:
+    ValueError: it is no Python file.
+  """
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  if spec is None:
+    raise ValueError(f'A configuration is a Python file, *.py, got {path}.')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
 
 
 def check(runs: list[Run]) -> None:

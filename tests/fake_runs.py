@@ -32,6 +32,7 @@ def write(
       row['eval/accuracy_mean'] = accuracy
       if sampled:
         row['eval/accuracy_sampled'] = accuracy - 0.01
+        row['eval/accuracy_threshold'] = accuracy - 0.02
     rows.append(row)
   text = ''.join(json.dumps(row) + '\n' for row in rows)
   metrics.write_bytes(folder / 'metrics.jsonl', text.encode())

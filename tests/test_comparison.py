@@ -74,6 +74,8 @@ def test_every_number_of_two_seeds(workdir):
     'accuracy_mean_network_std': pytest.approx(0.2 / 2**0.5),
     'accuracy_sampled': pytest.approx(0.69),
     'accuracy_sampled_std': pytest.approx(0.2 / 2**0.5),
+    'accuracy_threshold': pytest.approx(0.68),
+    'accuracy_threshold_std': pytest.approx(0.2 / 2**0.5),
     'uplink_bpp_wire': pytest.approx((2 + 1) / 2),
     'uplink_bpp_wire_last10': pytest.approx((2 + 1) / 2),
     'downlink_bpp_wire': pytest.approx(1.0),
@@ -102,6 +104,7 @@ def test_one_dense_run_has_no_spread_and_no_mask(workdir):
     'accuracy_mean_network_std',
     'accuracy_sampled',
     'accuracy_sampled_std',
+    'accuracy_threshold',
     'target',
     'seeds_at_target',
     'megabytes_to_target',
@@ -177,17 +180,18 @@ def test_markdown_cells(workdir):
   lines = [line for line in text.splitlines() if line.startswith('| ')]
   cells = [[c.strip() for c in line[2:-2].split(' | ')] for line in lines]
   assert len({len(row) for row in cells if row[0] != '---'}) == 1
-  assert cells[2][:6] == [
+  assert cells[2][:7] == [
     'fedpm',
     '2 of 3',
     '0.700 +- 0.141',
     '0.690 +- 0.141',
+    '0.680 +- 0.141',
     '1.500',
     '1.500',
   ]
-  assert cells[2][10] == 'reached by 1 of 2 seeds'
-  assert cells[3][:5] == ['avg', '1', '0.950', '', '32.00']
-  assert cells[3][10:] == ['0.0160', '0.0320', '2.0', '4.0', '32.00']
+  assert cells[2][11] == 'reached by 1 of 2 seeds'
+  assert cells[3][:6] == ['avg', '1', '0.950', '', '', '32.00']
+  assert cells[3][11:] == ['0.0160', '0.0320', '2.0', '4.0', '32.00']
   assert '## digits: split iid' in text
 
 
@@ -212,6 +216,7 @@ def test_csv_files(workdir, tmp_path):
     'round_idx': '3',
     'accuracy_mean_network': '0.8',
     'accuracy_sampled': '0.79',
+    'accuracy_threshold': '0.78',
     'uplink_bytes': '1000',
     'downlink_bytes': '500',
     'uplink_bpp_wire': '4.0',
@@ -280,3 +285,12 @@ def test_a_users_mistake_is_one_line(arguments, message):
   (line,) = done.stderr.splitlines()
   assert line.startswith('error: ')
   assert re.search(message, line)
+
+
+def test_seeds_of_different_configurations_are_no_group(workdir):
+  for seed, rate in ((0, 0.1), (1, 0.2)):
+    path = workdir / f'digits/fedpm/iid/seed_{seed}' / 'summary.json'
+    config = {'seed': seed, 'optimizer': {'learning_rate': rate}}
+    metrics.write_json(path, metrics.read_json(path) | {'config': config})
+  with pytest.raises(ValueError, match=r'differ in\s+their configuration'):
+    comparison.read(workdir)

@@ -12,10 +12,11 @@ MNIST must have been prepared, README.md says how; `--only data=digits` does
 without.
 """
 
-import importlib.util
 import pathlib
 
 from fedpm_jax import sweep
+
+_METHODS = pathlib.Path(__file__).parent.parent / 'methods.py'
 
 SEEDS = (0, 1, 2)
 SPLITS = {
@@ -36,18 +37,9 @@ MNIST = {
 PARTIAL = {'clients_per_round': 3}
 
 
-def methods():
-  """The module configs/methods.py."""
-  path = pathlib.Path(__file__).parent.parent / 'methods.py'
-  spec = importlib.util.spec_from_file_location('methods', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
 def run(*, data, method, split, participation, seed, changes):
   """One run: a method's configuration with some changes."""
-  config = methods().get_config(method)
+  config = sweep.load(_METHODS).get_config(method)
   config.update_from_flattened_dict({**changes, **SPLITS[split], 'seed': seed})
   labels = {
     'data': data,
@@ -74,5 +66,5 @@ def get_sweep():
     )
     for data, split, participation, changes in cases
     for seed in SEEDS
-    for method in methods().METHODS
+    for method in sweep.load(_METHODS).METHODS
   ]

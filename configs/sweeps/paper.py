@@ -4,17 +4,19 @@ CIFAR-10, CONV-6 (d = 2,262,602), 10 clients, 3 epochs of batch 128 a round, 200
 rounds, three seeds, all methods of configs/methods.py: iid first, then c_max = 4
 with clients of unequal size, then 5 of 50 clients with c_max = 2, as in the
 yaml files of the official code (see configs/cifar10.py, cifar10_partial.py).
-FedPM's Adam is the official one, 0.1; the constants of all others are those
+FedPM's Adam, 0.1, and its weights' scale are the official ones; the constants of all others are those
 that were found on the digits and MNIST.
 
     python -m fedpm_jax.sweep --config=configs/sweeps/paper.py --only=split=iid
     python -m fedpm_jax.report --sweep=runs/paper --target=cifar10=0.7
 """
 
-import importlib.util
+import math
 import pathlib
 
 from fedpm_jax import sweep
+
+_METHODS = pathlib.Path(__file__).parent.parent / 'methods.py'
 
 SEEDS = (0, 1, 2)
 PAPER = {
@@ -26,7 +28,11 @@ PAPER = {
   'evaluation.batch_size': 1000,
   'wire.keep_every': 0,
 }
-OFFICIAL = {'optimizer.learning_rate': 0.1, 'optimizer.options': '{}'}
+OFFICIAL = {
+  'optimizer.learning_rate': 0.1,
+  'optimizer.options': '{}',
+  'weights.gain': math.e,
+}
 SPLITS = {
   'iid': {},
   'c_max_4': {
@@ -44,21 +50,12 @@ SPLITS = {
 }
 
 
-def methods():
-  """The module configs/methods.py."""
-  path = pathlib.Path(__file__).parent.parent / 'methods.py'
-  spec = importlib.util.spec_from_file_location('methods', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
 def get_sweep():
   runs = []
   for split, changes in SPLITS.items():
     for seed in SEEDS:
-      for method, row in methods().METHODS.items():
-        config = methods().get_config(method)
+      for method, row in sweep.load(_METHODS).METHODS.items():
+        config = sweep.load(_METHODS).get_config(method)
         of_fedpm = row.get('algorithm.name', 'fedpm') == 'fedpm'
         config.update_from_flattened_dict(
           {**PAPER, **(OFFICIAL if of_fedpm else {}), **changes, 'seed': seed}

@@ -12,12 +12,12 @@ too; QSGD got the fewest levels, since more bits gave it less than a point.
     python -m fedpm_jax.report --sweep=runs/tuning
 """
 
-import importlib.util
 import json
 import pathlib
 
 from fedpm_jax import sweep
 
+_COMPARISON = pathlib.Path(__file__).with_name('comparison.py')
 RATE = 'optimizer.learning_rate'
 ON_THE_WIRE = ('target_bits', 'levels')  # options of the compressor
 VALUES = {
@@ -36,17 +36,8 @@ VALUES = {
 }
 
 
-def comparison():
-  """The module comparison.py beside this one."""
-  path = pathlib.Path(__file__).with_name('comparison.py')
-  spec = importlib.util.spec_from_file_location('comparison', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
 def get_sweep():
-  compared, runs = comparison(), []
+  compared, runs = sweep.load(_COMPARISON), []
   rounds = {'digits': 15, 'mnist': 20}
   sets = {'digits': compared.DIGITS, 'mnist': compared.MNIST}
   for data, changes in sets.items():
