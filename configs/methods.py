@@ -47,6 +47,7 @@ METHODS = {
   | {
     'algorithm.name': 'fedmask',
     'algorithm.options': '{"theta_clip": 0.1}',
+    'optimizer.learning_rate': 0.3,
     'wire.compressor': 'mask',
     'wire.uplink': 'per_level',
   },

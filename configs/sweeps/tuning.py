@@ -20,6 +20,7 @@ from fedpm_jax import sweep
 _COMPARISON = pathlib.Path(__file__).with_name('comparison.py')
 RATE = 'optimizer.learning_rate'
 ON_THE_WIRE = ('target_bits', 'levels')  # options of the compressor
+START = {'fedmask': {RATE: 0.13}}  # in place of the row's
 VALUES = {
   ('fedpm', RATE): (0.05, 0.13, 0.3),
   ('fedpm_regularised', 'regularizer'): (0.3, 1.0, 3.0),
@@ -49,7 +50,7 @@ def get_sweep():
           split='iid',
           participation='1',
           seed=100,
-          changes=changes | {'rounds': rounds[data]},
+          changes=changes | START.get(method, {}) | {'rounds': rounds[data]},
         )
         config = made.config
         if option == RATE:
