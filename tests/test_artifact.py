@@ -65,6 +65,27 @@ def test_size_is_the_entropy_of_the_mask(tmp_path, rng, density):
   assert model.ratio == pytest.approx(32 / model.bpp)
 
 
+def test_dense_weights_are_a_model_too(tmp_path, rng):
+  values = (0.05 * rng.standard_normal(SIZE)).astype(np.float32)
+  path = tmp_path / 'dense.fedpm'
+  written = artifact.export(path, SPEC, values)
+  model = artifact.load(path)
+  np.testing.assert_array_equal(model.values, values)
+  assert model.mask is None
+  assert 32 < written.bpp == model.bpp < 32.1
+  images = rng.integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
+  network = networks.build(SPEC)
+  params = masks.unravel(network.layout, jnp.asarray(values))
+  np.testing.assert_allclose(
+    model(images), network.apply(params, images), rtol=1e-4, atol=1e-4
+  )
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+  with pytest.raises(artifact.ArtifactError, match='damaged'):
+    artifact.load(path)
+
+
 def test_undecided_thetas_cost_less_than_a_bit(tmp_path, rng):
   """The rate is E_u H2(share of thetas above u), here with three thetas."""
   q = rng.choice([655, 32768, 64880], SIZE, p=[0.25, 0.5, 0.25])

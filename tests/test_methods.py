@@ -7,11 +7,12 @@ of does not matter, only that it keeps to the contracts.
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
 
-from fedpm_jax import codecs, exchange, wire
+from fedpm_jax import checkpoint, codecs, exchange, wire
 
 METHODS = toy.methods_table()
 ROWS = pytest.mark.parametrize('name', METHODS)
@@ -91,6 +92,24 @@ def test_the_order_of_clients_does_not_matter(name):
   (*_, other), other_rows = run(name, order=[2, 0, 3, 1])
   assert_same(one.server, other.server)
   assert one_rows[-1]['uplink/bytes'] == other_rows[-1]['uplink/bytes']
+
+
+@ROWS
+def test_a_state_that_was_saved_goes_on_alike(name, tmp_path):
+  engine, rng = engine_of(name), np.random.default_rng(0)
+  cohorts = [toy.cohort(rng, ids) for ids in ([0, 1, 2], IDS)]
+  state, _ = engine.run(engine.init(), cohorts[0], 0)
+  checkpoints = checkpoint.Checkpoints(tmp_path / 'checkpoints')
+  checkpoints.save(state, 1, {})
+  blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(engine.init))
+  restored = checkpoints.restore(blank, {})
+  checkpoints.close()
+  assert restored.next_round == 1
+  again, row = engine.run(restored.state, cohorts[1], 1)
+  straight, expected = engine.run(state, cohorts[1], 1)
+  jax.tree.map(np.testing.assert_array_equal, again, straight)
+  for way in ('uplink', 'downlink'):
+    assert row[f'{way}/bytes'] == expected[f'{way}/bytes']
 
 
 class _Tap:

@@ -71,6 +71,16 @@ def test_two_rounds_of_fedavg_equal_the_plain_loop(rng):
   assert np.abs(deltas).max() > 0.01  # It did train.
 
 
+def test_weights_that_overflow_name_the_round(rng):
+  algorithm = fedavg.fedavg(NETWORK, optax.sgd(0.05), server_learning_rate=1e38)
+  engine = _engine(algorithm, 'identity', 'raw', 'raw')
+  cohort = toy.cohort(rng, [0, 1, 2, 3])
+  with pytest.raises(
+    FloatingPointError, match=r'Round 5: the server.*step_norm'
+  ):
+    engine.run(engine.init(), cohort, 5)
+
+
 def test_dense_weights_start_with_random_kernels_and_zero_biases():
   params = np.asarray(fedavg.initial_params(NETWORK))
   for shape, part, frozen in zip(
