@@ -288,9 +288,14 @@ def test_a_users_mistake_is_one_line(arguments, message):
 
 
 def test_seeds_of_different_configurations_are_no_group(workdir):
-  for seed, rate in ((0, 0.1), (1, 0.2)):
-    path = workdir / f'digits/fedpm/iid/seed_{seed}' / 'summary.json'
-    config = {'seed': seed, 'optimizer': {'learning_rate': rate}}
-    metrics.write_json(path, metrics.read_json(path) | {'config': config})
+  def configured(*rates):
+    for seed, rate in enumerate(rates):
+      path = workdir / f'digits/fedpm/iid/seed_{seed}' / 'summary.json'
+      config = {'seed': seed, 'optimizer': {'learning_rate': rate}}
+      metrics.write_json(path, metrics.read_json(path) | {'config': config})
+
+  configured(0.1, 0.1)
+  assert len(comparison.read(workdir)[0].runs) == 2
+  configured(0.1, 0.2)
   with pytest.raises(ValueError, match=r'differ in\s+their configuration'):
     comparison.read(workdir)
