@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import toy
 
-from fedpm_jax import checkpoint, codecs, exchange, wire
+from fedpm_jax import checkpoint, codecs, exchange, metrics, wire
 
 METHODS = toy.methods_table()
 ROWS = pytest.mark.parametrize('name', METHODS)
@@ -68,6 +68,7 @@ def test_it_trains_and_its_state_keeps_its_structure(name):
   )
   assert any((a != b).any() for a, b in moved)
   assert all(np.isfinite(row['train/loss']) for row in rows)
+  assert set(rows[0]) <= set(metrics.UNITS)  # every metric has a unit
 
 
 @ROWS
