@@ -49,6 +49,11 @@ def build(
   from fedpm_jax import network as networks
 
   machine.use_all_cores()
+  # With e, SGD of the weights diverges.
+  kind, gain = {
+    'fedpm': ('signed_constant', math.e),
+    'fedavg': ('normal', math.sqrt(2)),
+  }[method]
   image_shape, classes = SHAPES[model]
   network = networks.build(
     networks.Spec(
@@ -56,15 +61,15 @@ def build(
       image_shape=image_shape,
       num_classes=classes,
       seed=0,
-      weight_kind='signed_constant',
-      weight_gain=math.e,
+      weight_kind=kind,
+      weight_gain=gain,
     ),
     lowering=lowering,
     dtype=dtype,
   )
   optimizer, compressor, uplink, downlink = {
     'fedpm': (optax.adam(0.1), 'bernoulli', 'dither', 'theta_news'),
-    'fedavg': (optax.sgd(0.1), 'identity', 'raw', 'raw'),
+    'fedavg': (optax.sgd(0.01), 'identity', 'raw', 'raw'),
   }[method]
   rng = np.random.default_rng(0)
   count = min(max(clients * batch * steps, 1000), 50_000)
