@@ -31,7 +31,7 @@ _DENSE = {
 
 METHODS = {
   'fedpm': _MASKS,
-  # The same masks as coded in the paper: one frequency, and theta.
+  # The same masks: one frequency up, as the paper estimates, theta's counts down.
   'fedpm_frequency': _MASKS
   | {'wire.uplink': 'frequency', 'wire.downlink': 'theta_levels'},
   'fedpm_regularised': _MASKS | {'algorithm.options': '{"regularizer": 1.0}'},

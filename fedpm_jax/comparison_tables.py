@@ -97,7 +97,7 @@ def markdown(
     header = [*_HEADER]
     if target is not None:
       to = f'to {target:g}'
-      header += [f'MB up {to}', f'MB up and down {to}', f'rounds {to}']
+      header += [f'MB sent up {to}', f'MB both ways {to}', f'rounds {to}']
     header += ['model kB', 'model bpp']
     lines += [f'## {title}', '', _line(header)]
     lines.append('| --- |' + ' ---: |' * (len(header) - 1))

@@ -58,7 +58,7 @@ def _algorithm(config, make, network, optimizer) -> base.Algorithm:
 
 
 def _compressor(wire, layout: masks.Layout) -> compressors.base.Compressor:
-  """The compressor of `config.wire`, as promised."""
+  """The compressor of `config.wire`, if its codec and its keys may be so."""
   make = _row(compressors.COMPRESSORS, 'wire.compressor', wire.compressor)
   try:
     compressor = make(layout, **json.loads(wire.options))

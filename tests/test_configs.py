@@ -1,6 +1,5 @@
 """Every experiment builds, and a round of it has the shapes it should."""
 
-import importlib.util
 import pathlib
 
 import jax
@@ -26,10 +25,7 @@ DATA = {
 
 
 def load(name):
-  spec = importlib.util.spec_from_file_location(name, FOLDER / f'{name}.py')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  return sweep.load(FOLDER / f'{name}.py')
 
 
 def fake(name, shape, classes, examples):

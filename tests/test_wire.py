@@ -110,23 +110,6 @@ def test_golden_message():
 
 
 @ROWS
-def test_no_codec_exceeds_the_payload_limit(codec):
-  for d in (0, 1, 1000):
-    sizes = (d,) + (0,) * 50
-    q = np.full(d, 1, np.uint16)
-    symbols = {
-      'mask': np.ones(d, np.bool_),
-      'theta': np.arange(d, dtype=np.uint16) + np.uint16(1),
-      'index': np.full(d, 65535, np.uint16),
-      'levels': np.full(d, 255, np.uint8),
-      'float32': np.ones(d, np.float32),
-    }[codecs.CODECS[codec].symbols]
-    side = side_of(q, sizes)
-    payload = codecs.CODECS[codec].encode(symbols, side)
-    assert len(payload) <= wire.max_payload_bytes(side)
-
-
-@ROWS
 def test_every_damaged_byte_is_detected(codec):
   symbols, side = case(codec)
   message = wire.encode(symbols, side, **fields(codec))

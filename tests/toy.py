@@ -1,7 +1,6 @@
 """A tiny network and tiny data: an engine that compiles in a second."""
 
 import functools
-import importlib.util
 import json
 import pathlib
 
@@ -10,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fedpm_jax import algorithms, compressors, keys, masks, rounds
+from fedpm_jax import algorithms, compressors, keys, masks, rounds, sweep
+from fedpm_jax import config as configs
+from fedpm_jax import method as methods
 from fedpm_jax import network as networks
 
 SIZE, HIDDEN, CLASSES = 4, 16, 3
@@ -68,34 +69,17 @@ def method(net, *, uplink='dither', downlink='theta_news', **options):
 
 def methods_table():
   """METHODS of configs/methods.py."""
-  path = pathlib.Path(__file__).parent.parent / 'configs' / 'methods.py'
-  spec = importlib.util.spec_from_file_location('methods', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.METHODS
+  folder = pathlib.Path(__file__).parent.parent / 'configs'
+  return sweep.load(folder / 'methods.py').METHODS
 
 
-def named_method(net, overrides, *, learning_rate=0.01):
-  """A method of `configs/methods.py` on a network, with an Adam of its own."""
-  row = {
-    'algorithm.name': 'fedpm',
-    'algorithm.options': '{}',
-    'wire.compressor': 'bernoulli',
-    'wire.options': '{}',
-    'wire.uplink': 'dither',
-    'wire.downlink': 'theta_news',
-  } | overrides
-  algorithm = algorithms.ALGORITHMS[row['algorithm.name']](
-    net,
-    optax.adam(learning_rate, eps=ADAM['eps']),
-    **json.loads(row['algorithm.options']),
-  )
-  compressor = compressors.COMPRESSORS[row['wire.compressor']](
-    net.layout, **json.loads(row['wire.options'])
-  )
-  return rounds.Method(
-    net, algorithm, compressor, row['wire.uplink'], row['wire.downlink']
-  )
+def named_method(net, overrides):
+  """A row of `configs/methods.py` on a network, with an Adam that suits it."""
+  config = configs.default()
+  config.update_from_flattened_dict(overrides)
+  config.optimizer.learning_rate = 0.01
+  config.optimizer.options = json.dumps({'eps': ADAM['eps']})
+  return methods.build(config, net)
 
 
 def engine_of(method, *, chunk=1, num_clients=4, clients_per_round=4):

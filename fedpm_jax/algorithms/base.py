@@ -17,7 +17,7 @@ class Algorithm(NamedTuple):
   Attributes:
     payload: the sort of what is broadcast, a key of `codecs.base.DTYPES`:
       'theta' (uint16 levels, of whatever they stand for) or 'float32'.
-    update: the sort of a client's update, of `compressors.base.SORTS`.
+    update: the sort of a client's update, what its compressor `takes`.
     arrives: the sort that the server adds up, 'mask' or 'delta'.
     init: (key) -> (server_state, client_state): the server's, and that of ONE
       client that has never taken part (an empty tuple where nothing is kept).

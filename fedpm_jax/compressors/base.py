@@ -20,7 +20,9 @@ class Compressor(NamedTuple):
       is what the client was sent this round.
     decompress: (key, symbols, payload `[d]`) -> what arrives `[d]`, as the
       server sees it; the key is that of `compress`, known to both ends.
-    takes: the sort of its updates, one of `SORTS`.
+    takes: the sort of its updates `[d]`: 'theta' (uint16, probabilities of a
+      mask times 65536), 'mask' (bool) or 'delta' (float32, local minus global
+      weights).
     gives: the sort of what arrives, 'mask' or 'delta'.
     symbols: their sort, a key of `codecs.base.DTYPES`.
     sizes: of the symbols' parts, in order; what codecs call tensors.  The first
@@ -45,11 +47,3 @@ class Compressor(NamedTuple):
   shares_key: bool = False
   dithered: bool = False
   check: Callable[[np.ndarray], str] = lambda symbols: ''
-
-
-# Of updates and of what arrives, `[d]`:
-SORTS = {
-  'theta': 'uint16, probabilities of a mask times 65536',
-  'mask': 'bool',
-  'delta': 'float32, local minus global weights',
-}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from fedpm_jax import codecs
-from fedpm_jax.codecs import base, dither, rangecoder, varint
+from fedpm_jax import codecs, wire
+from fedpm_jax.codecs import base, dither
 
 LENGTHS = (0, 1, 7, 8, 9, 1000)
 ROWS = pytest.mark.parametrize(
@@ -165,6 +165,23 @@ def test_prior_survives_every_q():
   side = base.SideInformation(q, (q.size,))
   payload = codecs.CODECS['prior'].encode(mask, side)
   assert_same(codecs.CODECS['prior'].decode(payload, q.size, side), mask)
+
+
+@ROWS
+def test_no_codec_exceeds_the_payload_limit(codec):
+  for d in (0, 1, 1000):
+    sizes = (d,) + (0,) * 50
+    q = np.full(d, 1, np.uint16)
+    symbols = {
+      'mask': np.ones(d, np.bool_),
+      'theta': np.arange(d, dtype=np.uint16) + np.uint16(1),
+      'index': np.full(d, 65535, np.uint16),
+      'levels': np.full(d, 255, np.uint8),
+      'float32': np.ones(d, np.float32),
+    }[codec.symbols]
+    side = side_of(q, sizes)
+    payload = codec.encode(symbols, side)
+    assert len(payload) <= wire.max_payload_bytes(side)
 
 
 @ROWS
@@ -354,50 +371,3 @@ def test_theta_levels_without_a_stream_is_the_level():
   side = base.SideInformation(sizes=(2,))
   theta = codecs.CODECS['theta_levels'].decode(b'\0\1\5\2', 2, side)
   np.testing.assert_array_equal(theta, [5, 5])
-
-
-@QUICK
-@hypothesis.given(
-  values=st.lists(st.integers(0, 2**35 - 1), min_size=1, max_size=30),
-  rest=st.binary(max_size=9),
-)
-def test_varint_round_trip(values, rest):
-  data = varint.encode(np.array(values))
-  assert len(data) == varint.size(np.array(values))
-  got, used = varint.decode(data + rest, len(values))
-  assert got.tolist() == values
-  assert used == len(data)
-
-
-def test_varint_refuses_six_bytes():
-  assert varint.decode(b'\xff\xff\xff\xff\x7f', 1)[0] == 2**35 - 1
-  for count in (1, 2):
-    with pytest.raises(codecs.WireError, match='varint'):
-      varint.decode(b'\x80\x80\x80\x80\x80\x01\x01', count)
-
-
-def test_range_coder_panics_become_wire_errors(monkeypatch):
-  class Panic(BaseException):
-    """As pyo3's PanicException: not an Exception."""
-
-  class Broken:
-    def decode(self, *args):
-      raise Panic('no such quantile')
-
-  reader = rangecoder.Reader(b'')
-  monkeypatch.setattr(reader, '_coder', Broken())
-  with pytest.raises(codecs.WireError, match='no such quantile'):
-    reader.bits(3, 7)
-  with pytest.raises(codecs.WireError, match='no such quantile'):
-    reader.levels(3, np.array([1, 2]))
-
-
-def test_an_interrupt_is_not_a_wire_error(monkeypatch):
-  class Interrupted:
-    def decode(self, *args):
-      raise KeyboardInterrupt
-
-  reader = rangecoder.Reader(b'')
-  monkeypatch.setattr(reader, '_coder', Interrupted())
-  with pytest.raises(KeyboardInterrupt):
-    reader.bits(3, 7)
