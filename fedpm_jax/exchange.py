@@ -7,6 +7,7 @@ already has.
 Dimensions: M clients in the population, K in the cohort, d parameters.
 """
 
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
@@ -99,6 +100,10 @@ class Exchange:
     self._shared = method.uplink == 'dither'
     self._foresees = self._shared and method.downlink == 'theta_news'
     self._last: _Foreseen | None = None
+    # Checksums and copies let other threads run, the range coder does not.
+    verbatim = codecs.CODECS[method.uplink].verbatim
+    threads = futures.ThreadPoolExecutor() if verbatim else None
+    self._map = threads.map if threads else map
     self._guess = jax.jit(
       device_guess, compiler_options=method.network.compiler_options
     )
@@ -132,15 +137,15 @@ class Exchange:
       ids: int `[K]`.
       round_idx: 0-based.
     """
-    shared = self._shared
+    method, shared = self._method, self._shared
+    compressor = method.compressor
     q = payload if self._has_theta else None
     guesses = self.guesses(q, ids, round_idx) if shared else [None] * len(ids)
-    # One after another: the range coder holds Python's lock, so that threads
-    # would not help.
     foresight = _Foresight(self._size, len(ids)) if self._foresees else None
     result = Received(np.empty_like(symbols), [], [], [])
-    compressor = self._method.compressor
-    for i, guess in enumerate(guesses):
+
+    def carry(i, guess):
+      """Client i's message; returns its length and the density of its mask."""
       client, sent = int(ids[i]), symbols[i]
       side = codecs.SideInformation(
         q=q if self._are_bits else None,
@@ -152,7 +157,7 @@ class Exchange:
       symbol, num_bytes = self._carry(
         sent,
         side,
-        codec=self._method.uplink,
+        codec=method.uplink,
         kind=wire.Kind.UPLINK,
         round_idx=round_idx,
         client=client,
@@ -160,16 +165,17 @@ class Exchange:
       problem = compressor.check(symbol)
       if problem:
         raise codecs.WireError(f'symbols of client {client}: {problem}.')
-      if compressor.sends_mask:
-        density = np.count_nonzero(symbol) / self._size
-        result.densities.append(density)
-        result.estimates.append(estimated_bpp(density, self._size))
-      if self._are_bits:
-        symbol = np.packbits(symbol)
-      result.symbols[i] = symbol
-      result.num_bytes.append(num_bytes)
+      ones = np.count_nonzero(symbol) if compressor.sends_mask else 0
+      result.symbols[i] = np.packbits(symbol) if self._are_bits else symbol
       if foresight:
         foresight.add(guess)
+      return num_bytes, ones / self._size
+
+    for num_bytes, density in self._map(carry, range(len(ids)), guesses):
+      result.num_bytes.append(num_bytes)
+      if compressor.sends_mask:
+        result.densities.append(density)
+        result.estimates.append(estimated_bpp(density, self._size))
     if foresight:
       self._last = foresight.seen(q, ids, round_idx)
     return result

@@ -5,7 +5,7 @@ payload and a checksum; all integers are little-endian:
 
     offset  bytes  field
          0      3  magic, b'FPM'
-         3      1  version of this format, 1
+         3      1  version of this format, 2
          4      1  codec, its number in `fedpm_jax.codecs.CODECS`
          5      1  kind, see `Kind`
          6      4  round_idx
@@ -13,15 +13,17 @@ payload and a checksum; all integers are little-endian:
         14      8  layout hash: names and shapes of the L tensors
         22      4  symbol count, d
         26      4  payload length P
-        30      4  CRC-32 of the symbols, as `_symbol_bytes` writes them
+        30      4  CRC-32 of the symbols, as `codecs.base.symbol_bytes` has them
         34      P  payload
-    34 + P      4  CRC-32 of all bytes before it
+    34 + P      4  CRC-32 of the payload followed by the header
 
 The last checksum is compared before anything is decoded and finds damage in
 transit.  The checksum of the symbols is compared afterwards and finds what the
 bytes cannot show: a receiver whose side information (theta, say) is not the
-sender's, which would otherwise decode a mask that is silently wrong.  Neither
-is a signature: who may write messages can write valid ones.
+sender's, which would otherwise decode a mask that is silently wrong.  Where the
+payload is the symbols' own bytes, both begin with the same sum, and a long
+message is summed once at either end.  Neither is a signature: who may write
+messages can write valid ones.
 
 `decode` needs time and memory in proportion to the d that the receiver
 expects, whatever the bytes say.
@@ -41,7 +43,7 @@ import numpy as np
 from fedpm_jax import codecs
 
 MAGIC = b'FPM'
-VERSION = 1
+VERSION = 2
 EVERYONE = 2**32 - 1  # the client field of a broadcast
 
 _HEADER = struct.Struct('<3sBBBII8sIII')
@@ -122,19 +124,23 @@ def encode(
     ValueError: symbols, side information or a field are not as above.
   """
   fields = _fields(codec, kind, round_idx, client, layout_hash, side)
-  payload = codecs.CODECS[codec].encode(symbols, side)
+  how = codecs.CODECS[codec]
+  payload = how.encode(symbols, side)
   limit = max_payload_bytes(side)
   if len(payload) > limit:
     raise ValueError(
       f'payload: got {len(payload)} B, expected at most {limit}.'
     )
-  symbols_crc = zlib.crc32(_symbol_bytes(symbols))
-  number = codecs.CODECS[codec].number
+  payload_crc = zlib.crc32(payload)
   head = _HEADER.pack(
-    MAGIC, VERSION, number, *fields[1:], len(payload), symbols_crc
+    MAGIC,
+    VERSION,
+    how.number,
+    *fields[1:],
+    len(payload),
+    _symbols_crc(how, symbols, payload_crc),
   )
-  body = head + payload
-  return body + _CRC.pack(zlib.crc32(body))
+  return b''.join((head, payload, _CRC.pack(zlib.crc32(head, payload_crc))))
 
 
 def decode(
@@ -159,7 +165,7 @@ def decode(
     layout_hash: the receiver's own.
 
   Returns:
-    What was encoded, `[d]`.
+    What was encoded, `[d]`; perhaps a read-only view.
 
   Raises:
     WireError: anything about the bytes is odd; it names the field, what was
@@ -174,8 +180,10 @@ def decode(
       f'payload length: got {header.payload_bytes}, expected at most {limit}.'
     )
   (crc,) = _CRC.unpack_from(message, len(message) - _CRC.size)
-  body = memoryview(message)[: -_CRC.size]
-  _expect('checksum', zlib.crc32(body), crc)
+  payload = bytes(memoryview(message)[_HEADER.size : -_CRC.size])
+  payload_crc = zlib.crc32(payload)
+  head = memoryview(message)[: _HEADER.size]
+  _expect('checksum', zlib.crc32(head, payload_crc), crc)
   for field, got, want in zip(
     Header._fields[: len(expected)],
     header[: len(expected)],
@@ -183,10 +191,10 @@ def decode(
     strict=True,
   ):
     _expect(field, got, want)
-  payload = bytes(body[_HEADER.size :])
-  symbols = codecs.CODECS[codec].decode(payload, header.count, side)
+  how = codecs.CODECS[codec]
+  symbols = how.decode(payload, header.count, side)
   # Differs where the sender had other side information than the receiver.
-  symbols_crc = zlib.crc32(_symbol_bytes(symbols))
+  symbols_crc = _symbols_crc(how, symbols, payload_crc)
   _expect('checksum of the symbols', symbols_crc, header.symbols_crc)
   return symbols
 
@@ -247,11 +255,10 @@ def _fields(codec, kind, round_idx, client, layout_hash, side) -> tuple:
   return codec, Kind(kind), round_idx, client, layout_hash, count
 
 
-def _symbol_bytes(symbols: np.ndarray) -> bytes:
-  """The symbols in the order of bytes that every machine agrees on."""
-  if symbols.dtype == np.bool_:
-    return np.packbits(symbols).tobytes()
-  return symbols.astype(symbols.dtype.newbyteorder('<')).tobytes()
+def _symbols_crc(how: codecs.Codec, symbols, payload_crc: int) -> int:
+  if how.verbatim:
+    return payload_crc
+  return zlib.crc32(codecs.base.symbol_bytes(symbols))
 
 
 def _expect(field: str, got, expected) -> None:

@@ -56,7 +56,8 @@ def fields(codec='prior', **changes):
 
 def seal(body):
   """A body with the right last checksum: what a hostile sender would do."""
-  return bytes(body) + struct.pack('<I', zlib.crc32(bytes(body)))
+  body = bytes(body)
+  return body + struct.pack('<I', zlib.crc32(body[34:] + body[:34]))
 
 
 def assert_same(got, want):
@@ -79,7 +80,7 @@ def test_header_byte_by_byte():
   message = wire.encode(symbols, side, **fields('bitpack'))
   payload = codecs.CODECS['bitpack'].encode(symbols, side)
   assert message[:3] == b'FPM'
-  assert message[3:6] == bytes([1, codecs.CODECS['bitpack'].number, 1])
+  assert message[3:6] == bytes([2, codecs.CODECS['bitpack'].number, 1])
   assert message[6:10] == b'\2\1\0\0'
   assert message[10:14] == b'\3\0\0\0'
   assert message[14:22] == HASH
@@ -87,7 +88,7 @@ def test_header_byte_by_byte():
   assert message[26:30] == struct.pack('<I', len(payload))
   assert message[30:34] == struct.pack('<I', zlib.crc32(payload))
   assert message[34:-4] == payload
-  assert message[-4:] == struct.pack('<I', zlib.crc32(message[:-4]))
+  assert message == seal(message[:-4])
   assert wire.OVERHEAD_BYTES == 38
 
 
@@ -104,8 +105,8 @@ def test_golden_message():
     layout_hash=wire.layout_hash(['conv/kernel'], [(3, 4)]),
   )
   assert message.hex() == (
-    '46504d01020207000000ffffffff2b93868e634d30d5'
-    '0c0000000200000017927d6a9ae0e641c9d5'
+    '46504d02020207000000ffffffff2b93868e634d30d5'
+    '0c0000000200000017927d6a9ae008d4338f'
   )
 
 
@@ -181,7 +182,7 @@ def test_an_unexpected_field_is_named(field, value, message):
   ('offset', 'value', 'message'),
   [
     (0, b'XPM', "magic: got b'XPM', expected b'FPM'"),
-    (3, b'\2', 'version: got 2, expected 1'),
+    (3, b'\1', 'version: got 1, expected 2'),
     (4, b'\xee', "codec: got '#238', expected 'prior'"),
     (5, b'\3', 'kind: got 3'),
     (22, b'\xff\xff\xff\xff', 'count: got 4294967295, expected 20'),

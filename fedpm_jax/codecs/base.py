@@ -77,6 +77,10 @@ class SideInformation(NamedTuple):
   expected: Expected | None = None
 
 
+# What is sent; a view where the symbols are sent as they lie in memory.
+Payload = bytes | memoryview
+
+
 class Codec(NamedTuple):
   """A lossless code; build it with `checked`.
 
@@ -86,15 +90,17 @@ class Codec(NamedTuple):
       the format: never reuse one.
     symbols: what is coded, a key of `DTYPES`.
     encode: (symbols `[d]`, side) -> payload; ValueError on a caller's mistake.
-    decode: (payload, d, side) -> symbols `[d]`; WireError on odd bytes,
-      ValueError on a caller's mistake.
+    decode: (payload, d, side) -> symbols `[d]`, perhaps a read-only view of
+      the payload; WireError on odd bytes, ValueError on a caller's mistake.
+    verbatim: whether the payload is `symbol_bytes(symbols)`, nothing else.
   """
 
   name: str
   number: int
   symbols: str
-  encode: Callable[[np.ndarray, SideInformation], bytes]
+  encode: Callable[[np.ndarray, SideInformation], Payload]
   decode: Callable[[bytes, int, SideInformation], np.ndarray]
+  verbatim: bool
 
 
 def checked(
@@ -102,9 +108,10 @@ def checked(
   name: str,
   number: int,
   symbols: str,
-  encode: Callable[[np.ndarray, SideInformation], bytes],
+  encode: Callable[[np.ndarray, SideInformation], Payload],
   decode: Callable[[bytes, int, SideInformation], np.ndarray],
   needs: tuple[str, ...] = (),
+  verbatim: bool = False,
 ) -> Codec:
   """A codec whose arguments and results are checked around the bare functions.
 
@@ -116,13 +123,14 @@ def checked(
     decode: as `Codec.decode`; must raise WireError itself where the payload is
       not well-formed, but may leave the range of its symbols to this wrapper.
     needs: fields of the side information that the code uses.
+    verbatim: see `Codec`.
 
   Returns:
     The codec.  The empty vector (d = 0) is always the empty payload; the bare
     functions are never called for it.
   """
 
-  def checked_encode(values: np.ndarray, side: SideInformation) -> bytes:
+  def checked_encode(values: np.ndarray, side: SideInformation) -> Payload:
     if getattr(values, 'dtype', None) != DTYPES[symbols] or values.ndim != 1:
       raise ValueError(
         f'{name}: symbols must be a {DTYPES[symbols]} [d] array, got'
@@ -149,7 +157,19 @@ def checked(
       raise WireError(f'{name}: {problem}.')
     return values
 
-  return Codec(name, number, symbols, checked_encode, checked_decode)
+  return Codec(name, number, symbols, checked_encode, checked_decode, verbatim)
+
+
+def symbol_bytes(symbols: np.ndarray) -> memoryview:
+  """The symbols as every machine writes them: packed bits, or little-endian.
+
+  Args:
+    symbols: `[d]`; not copied where they already lie in memory like that.
+  """
+  if symbols.dtype == np.bool_:
+    return np.packbits(symbols).data
+  little = symbols.astype(symbols.dtype.newbyteorder('<'), copy=False)
+  return np.ascontiguousarray(little).view(np.uint8).data
 
 
 def quantize(ones: np.ndarray, total: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ import numpy as np
 from fedpm_jax.codecs import base
 
 
-def _encode(mask: np.ndarray, side: base.SideInformation) -> bytes:
+def _encode(mask: np.ndarray, side: base.SideInformation) -> memoryview:
   del side  # nothing but the bits
-  return np.packbits(mask).tobytes()
+  return base.symbol_bytes(mask)
 
 
 def _decode(
@@ -30,5 +30,10 @@ def _decode(
 
 
 BITPACK = base.checked(
-  name='bitpack', number=2, symbols='mask', encode=_encode, decode=_decode
+  name='bitpack',
+  number=2,
+  symbols='mask',
+  encode=_encode,
+  decode=_decode,
+  verbatim=True,
 )

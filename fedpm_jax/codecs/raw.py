@@ -12,9 +12,9 @@ def _codec(name: str, number: int, symbols: str) -> base.Codec:
   native = base.DTYPES[symbols]
   little = native.newbyteorder('<')
 
-  def encode(values: np.ndarray, side: base.SideInformation) -> bytes:
+  def encode(values: np.ndarray, side: base.SideInformation) -> memoryview:
     del side  # the dtype says it all
-    return values.astype(little).tobytes()
+    return base.symbol_bytes(values)
 
   def decode(
     payload: bytes, count: int, side: base.SideInformation
@@ -25,10 +25,15 @@ def _codec(name: str, number: int, symbols: str) -> base.Codec:
       raise base.WireError(
         f'{name}: payload: got {len(payload)} B, expected {expected}.'
       )
-    return np.frombuffer(payload, little).astype(native)
+    return np.frombuffer(payload, little).astype(native, copy=False)
 
   return base.checked(
-    name=name, number=number, symbols=symbols, encode=encode, decode=decode
+    name=name,
+    number=number,
+    symbols=symbols,
+    encode=encode,
+    decode=decode,
+    verbatim=True,
   )
 
 
