@@ -1,6 +1,6 @@
-"""Local training of ONE client: optax over a scan of minibatches.
+"""Local training of ONE client: optax over a loop of minibatches.
 
-Knows no algorithm: what is trained is a flat vector `[d]`, and the caller says
+Knows no algorithm: what is trained is any tree of arrays, and the caller says
 how its gradient is made.  Rounds run many clients side by side.
 
 Dimensions: N examples of the whole training set, S local steps, B batch, d.
@@ -68,19 +68,19 @@ def mean_loss(
   return total.loss / jnp.maximum(total.examples, 1), total
 
 
-# (variables [d], images [B, ...], labels [B], mask [B], key)
-#   -> (gradient [d], Sums)
+# (variables, images [B, ...], labels [B], mask [B], key)
+#   -> (gradient, a tree like the variables; Sums)
 Gradient = Callable[..., tuple[jax.Array, Sums]]
 
 
 def train(
   gradient: Gradient,
   optimizer: optax.GradientTransformation,
-  variables: jax.Array,
+  variables: Any,
   optimizer_state: optax.OptState,
   batches: ClientBatches,
   step_keys: jax.Array,
-) -> tuple[jax.Array, optax.OptState, Sums]:
+) -> tuple[Any, optax.OptState, Sums]:
   """Runs a client's S local steps.
 
   A step without an example, the padding of a small client, changes nothing:
@@ -89,24 +89,28 @@ def train(
   Args:
     gradient: see `Gradient`.
     optimizer: any optax optimiser.
-    variables: `[d]`, where training starts.
+    variables: where training starts; scores `[d]`, or a tree of weights.
     optimizer_state: of the optimiser, fresh or the client's own of last time.
     batches: the client's.
     step_keys: typed keys `[S]`; step s draws from step_keys[s].
 
   Returns:
-    The trained variables `[d]`, the optimiser's state, and the sums over all
+    The trained variables, the optimiser's state, and the sums over all
     steps.
   """
+  batches = jax.tree.map(jnp.asarray, batches)
+  real = jnp.any(batches.mask, axis=1)
+  (real_steps,) = jnp.nonzero(real, size=len(real), fill_value=0)
 
-  def real_step(carry, key, indices, mask):
+  def step(i, carry):
     variables, optimizer_state, so_far = carry
+    at = real_steps[i]
     grads, total = gradient(
       variables,
-      batches.images[indices],
-      batches.labels[indices],
-      mask,
-      key,
+      batches.images[batches.indices[at]],
+      batches.labels[batches.indices[at]],
+      batches.mask[at],
+      step_keys[at],
     )
     updates, optimizer_state = optimizer.update(
       grads, optimizer_state, variables
@@ -114,24 +118,12 @@ def train(
     variables = optax.apply_updates(variables, updates)
     return variables, optimizer_state, jax.tree.map(jnp.add, so_far, total)
 
-  def body(carry, inputs):
-    key, indices, mask = inputs
-    # Under vmap this becomes a select; client by client the work is skipped.
-    carry = lax.cond(
-      jnp.any(mask),
-      real_step,
-      lambda carry, *_: carry,
-      carry,
-      key,
-      indices,
-      mask,
-    )
-    return carry, None
-
   zero = Sums(jnp.float32(0), jnp.int32(0), jnp.int32(0))
-  carry, _ = lax.scan(
-    body,
+  # Padding is never entered, which costs less than a condition in every step;
+  # under vmap all wait for the client with the most steps.
+  return lax.fori_loop(
+    0,
+    jnp.sum(real, dtype=jnp.int32),
+    step,
     (variables, optimizer_state, zero),
-    (step_keys, batches.indices, batches.mask),
   )
-  return carry

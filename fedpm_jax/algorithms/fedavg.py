@@ -120,12 +120,12 @@ def local_delta(
 
   def gradient(params, images, labels, mask, step_key):
     del step_key  # Nothing is drawn.
-    tree = masks.unravel(network.layout, params)
     loss = lambda p: local.mean_loss(network.apply, p, images, labels, mask)
-    grads, sums = jax.grad(loss, has_aux=True)(tree)
-    return masks.ravel(network.layout, grads), sums
+    return jax.grad(loss, has_aux=True)(params)
 
+  # Tensor by tensor: a flat vector would be cut and joined in every step.
+  tree = masks.unravel(network.layout, params)
   trained, _, sums = local.train(
-    gradient, optimizer, params, optimizer.init(params), batches, step_keys
+    gradient, optimizer, tree, optimizer.init(tree), batches, step_keys
   )
-  return trained - params, sums
+  return masks.ravel(network.layout, trained) - params, sums
