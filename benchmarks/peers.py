@@ -87,6 +87,15 @@ TASKS = {
       ),
       Peer('FedJAX, jit backend', 'fedjax'),
       Peer('Flower, simulation (Ray, PyTorch)', 'flower'),
+      Peer('pfl-research, simulation (PyTorch)', 'pfl'),
+      *(
+        Peer(f'{name}, our allocator settings', worker, huge_pages=True)
+        for name, worker in (
+          ('FedJAX', 'fedjax'),
+          ('Flower', 'flower'),
+          ('pfl-research', 'pfl'),
+        )
+      ),
     ),
   ),
 }

@@ -6,6 +6,7 @@ The server application waits for its turn before each round.
 import sys
 
 import protocol
+import small_cnn
 
 GET = "pip install torch 'flwr[simulation]'"
 
@@ -15,7 +16,7 @@ def main() -> None:
   task = protocol.task()
   try:
     import flwr
-    import ray  # noqa: F401
+    import ray
     import torch
     from flwr.client import ClientApp, NumPyClient
     from flwr.common import ndarrays_to_parameters
@@ -23,27 +24,11 @@ def main() -> None:
     from flwr.server.strategy import FedAvg
   except ImportError:
     protocol.missing(GET)
-  channels = task['image_shape'][2]
-  side = task['image_shape'][0] // 2
-  classes, batch = task['classes'], task['batch']
-  examples = batch * task['steps']
-  image = (channels, *task['image_shape'][:2])
-
-  x = torch.randn(examples, *image)
-  y = torch.randint(0, classes, (examples,))
-
-  def make_network():
-    return torch.nn.Sequential(
-      torch.nn.Conv2d(channels, 32, 3, padding='same'),
-      torch.nn.ReLU(),
-      torch.nn.Conv2d(32, 64, 3, padding='same'),
-      torch.nn.ReLU(),
-      torch.nn.MaxPool2d(2),
-      torch.nn.Flatten(),
-      torch.nn.Linear(64 * side * side, 128),
-      torch.nn.ReLU(),
-      torch.nn.Linear(128, classes),
-    )
+  # Ray's processes do not find this folder's modules.
+  ray.cloudpickle.register_pickle_by_value(small_cnn)
+  batch = task['batch']
+  x, y = small_cnn.examples(task)
+  examples = len(x)
 
   def values(network):
     return [x.detach().numpy() for x in network.parameters()]
@@ -55,7 +40,7 @@ def main() -> None:
 
     def fit(self, parameters, config):
       torch.set_num_threads(1)
-      network = make_network()
+      network = small_cnn.network(task)
       with torch.no_grad():
         for mine, new in zip(network.parameters(), parameters, strict=True):
           mine.copy_(torch.from_numpy(new))
@@ -76,7 +61,9 @@ def main() -> None:
       strategy=InTurn(
         fraction_evaluate=0.0,
         min_available_clients=task['clients'],
-        initial_parameters=ndarrays_to_parameters(values(make_network())),
+        initial_parameters=ndarrays_to_parameters(
+          values(small_cnn.network(task))
+        ),
       ),
       config=ServerConfig(num_rounds=10_000),
     )
