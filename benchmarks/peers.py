@@ -140,12 +140,15 @@ class Contender:
       self.seconds.append(answers[0] if len(answers) == 1 else wall)
 
   def close(self) -> None:
-    for process in self._processes:
+    for process, errors in zip(self._processes, self._errors, strict=True):
       process.stdin.close()
       try:
         process.wait(30)
       except subprocess.TimeoutExpired:
         process.kill()
+        process.wait()
+      process.stdout.close()
+      errors.close()
 
 
 def _last(errors) -> str:

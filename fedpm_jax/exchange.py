@@ -144,8 +144,8 @@ class Exchange:
     foresight = _Foresight(self._size, len(ids)) if self._foresees else None
     result = Received(np.empty_like(symbols), [], [], [])
 
-    def carry(i, guess):
-      """Client i's message; returns its length and the density of its mask."""
+    def receive(i, guess):
+      """Client i's message: its length, and the density of its mask."""
       client, sent = int(ids[i]), symbols[i]
       side = codecs.SideInformation(
         q=q if self._are_bits else None,
@@ -171,7 +171,7 @@ class Exchange:
         foresight.add(guess)
       return num_bytes, ones / self._size
 
-    for num_bytes, density in self._map(carry, range(len(ids)), guesses):
+    for num_bytes, density in self._map(receive, range(len(ids)), guesses):
       result.num_bytes.append(num_bytes)
       if compressor.sends_mask:
         result.densities.append(density)

@@ -1,5 +1,6 @@
 """The benchmarks run, and their arithmetic is right; no figure is tested."""
 
+import argparse
 import json
 import pathlib
 import subprocess
@@ -58,7 +59,7 @@ def test_arithmetic_of_a_step_is_that_of_the_paper(benchmarks):
   assert expected == pytest.approx(118e9, rel=0.01)
 
 
-@pytest.mark.parametrize('peer', ['official', 'fedjax', 'flower'])
+@pytest.mark.parametrize('peer', ['official', 'fedjax', 'flower', 'pfl'])
 def test_a_missing_peer_says_how_to_get_it(peer):
   task = {'checkout': None, 'what': 'round', 'image_shape': [32, 32, 3]}
   # Without site-packages nothing is installed.
@@ -67,18 +68,37 @@ def test_a_missing_peer_says_how_to_get_it(peer):
   assert 'pip install' in json.loads(result.stdout)['missing']
 
 
+COUNTING = f"""
+import sys; sys.path.insert(0, {str(BENCHMARKS / 'workers')!r})
+import protocol
+count = iter(range(9))
+def once():
+  print('noise')
+  return next(count) or None
+protocol.serve(once)
+"""
+
+
 def test_processes_take_turns(tmp_path):
   worker = tmp_path / 'worker.py'
-  worker.write_text(
-    f'import sys; sys.path.insert(0, {str(BENCHMARKS / "workers")!r})\n'
-    'import protocol\n'
-    'count = iter(range(9))\n'
-    'def once():\n'
-    "  print('noise')\n"
-    '  return next(count) or None\n'
-    'protocol.serve(once)\n'
-  )
+  worker.write_text(COUNTING)
   answers = run(worker, '{}', input='run\n' * 3).stdout.splitlines()
   assert answers[0] == 'ready'
   assert 0 < float(answers[1]) < 1  # measured
   assert answers[2:] == ['1', '2']
+
+
+def test_the_first_run_of_a_turn_does_not_count(
+  benchmarks, tmp_path, monkeypatch
+):
+  import peers
+
+  (tmp_path / 'ours.py').write_text(COUNTING)
+  task = {'what': 'round', 'model': 'cnn', 'clients': 1, 'steps': 1}
+  monkeypatch.setattr(peers, 'WORKERS', tmp_path)
+  monkeypatch.setattr(peers, 'TASKS', {'toy': (task, (peers.OURS,))})
+  args = argparse.Namespace(official=None, python=sys.executable, repeats=2)
+  (row,) = peers.compare('toy', args)['rows']
+  # 0, 1, 2 seconds in the first turn, 3, 4, 5 in the second.
+  assert row['seconds_per_round'] == 3.0
+  assert (row['least'], row['most']) == (1.0, 5.0)
