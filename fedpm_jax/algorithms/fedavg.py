@@ -14,7 +14,7 @@ the masks of FedPM, and the number of examples is not in the message.  The
 optimiser is any of optax and starts afresh every round.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +92,7 @@ def fedavg(
     arrives='delta',
     init=init,
     broadcast=broadcast,
-    receive=lambda payload: payload,
+    receive=lambda payload: masks.unravel(network.layout, payload),
     client_update=client_update,
     server_update=server_update,
     forgets=lambda round_idx: False,
@@ -112,11 +112,14 @@ def initial_params(network: masks.Network) -> jax.Array:
 def local_delta(
   network: masks.Network,
   optimizer: optax.GradientTransformation,
-  params: jax.Array,
+  params: dict[str, Any],
   batches: local.ClientBatches,
   step_keys: jax.Array,
 ) -> tuple[jax.Array, local.Sums]:
-  """What a client's S local steps change in the weights, `[d]`, and its sums."""
+  """What a client's S local steps change in the weights, `[d]`, and its sums.
+
+  `params` is where they start, as `masks.unravel` gives it.
+  """
 
   def gradient(params, images, labels, mask, step_key):
     del step_key  # Nothing is drawn.
@@ -124,8 +127,8 @@ def local_delta(
     return jax.grad(loss, has_aux=True)(params)
 
   # Tensor by tensor: a flat vector would be cut and joined in every step.
-  tree = masks.unravel(network.layout, params)
   trained, _, sums = local.train(
-    gradient, optimizer, tree, optimizer.init(tree), batches, step_keys
+    gradient, optimizer, params, optimizer.init(params), batches, step_keys
   )
-  return masks.ravel(network.layout, trained) - params, sums
+  delta = jax.tree.map(jnp.subtract, trained, params)
+  return masks.ravel(network.layout, delta), sums
