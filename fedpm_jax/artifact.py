@@ -12,7 +12,7 @@ own frequency, which is exact, costs 64 bytes and saves about 5 % where theta is
 undecided in a third of its entries.
 
     offset  bytes  field (integers little-endian)
-         0      5  magic, b'FPMA' and the version of this format, 1
+         0      5  magic, b'FPMA' and the version of this format, 2
          5      4  length J of the description
          9      J  description, JSON: the network's specification, how the values
                    are grouped and coded, a fingerprint of the frozen weights
@@ -33,12 +33,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedpm_jax import codecs, keys, masks, metrics, wire
+from fedpm_jax import codecs, dithers, keys, masks, metrics, wire
 from fedpm_jax import network as networks
 
 _HEAD = struct.Struct('<4sBI')
 _CRC = struct.Struct('<I')
-_MAGIC, _VERSION = b'FPMA', 1
+_MAGIC, _VERSION = b'FPMA', 2
 _MAX_PARAMETERS = 2**31  # refuse a description that asks for more
 # How values may be coded, by their type: masks, and dense weights.
 _CODECS = {
@@ -215,7 +215,7 @@ def _by_tensor(spec, network) -> tuple[Any, tuple[int, ...]]:
 
 def _by_dither(spec, network) -> tuple[Any, tuple[int, ...]]:
   """The positions by the upper bits of their dithers, and the group sizes."""
-  u = masks.bits16(_dither_key(spec), network.layout.num_parameters)
+  u = dithers.bits16(_dither_key(spec), network.layout.num_parameters)
   group = np.asarray(u) // (masks.SCALE // _GROUPS)
   order = np.argsort(group, kind='stable')
   return order, tuple(np.bincount(group, minlength=_GROUPS).tolist())

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from fedpm_jax import codecs, keys, masks, wire
+from fedpm_jax import codecs, dithers, keys, masks, wire
 from fedpm_jax.algorithms.base import Algorithm
 from fedpm_jax.codecs import dither, theta_news
 from fedpm_jax.compressors.base import Compressor
@@ -293,7 +292,7 @@ class _Foresight:
 
 def device_guess(key: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:
   """`dither.guess` for the dithers of a key, on the device that draws them."""
-  u = lax.optimization_barrier(masks.bits16(key, q.size))
+  u = dithers.bits16(key, q.size)
   logit_q, logit_u = jnp.asarray(dither.LOGIT_Q), jnp.asarray(dither.LOGIT_U)
   distance = jnp.abs(logit_q[q] - logit_u[u])
   return u < q, distance.astype(jnp.uint16)

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fedpm_jax import keys, threefry
+from fedpm_jax import dithers, keys, threefry
 
 SCALE = 65536  # theta = q / SCALE
 Q_MIN, Q_MAX = 1, SCALE - 1
@@ -236,20 +236,10 @@ def scores_of(q: jax.Array) -> jax.Array:
   return jnp.log(q) - jnp.log(SCALE - q)
 
 
-def bits16(key: jax.Array, size: int) -> jax.Array:
-  """The dithers u, uint16 `[size]`."""
-  # The i-th depends on i alone.  XLA's CPU backend makes no vector code for an
-  # odd number of them, which is six times slower: one too many is drawn then.
-  if size % 2:
-    u = jax.random.bits(key, (size + 1,), jnp.uint16)
-    return lax.optimization_barrier(u)[:size]
-  return jax.random.bits(key, (size,), jnp.uint16)
-
-
 def sample(key: jax.Array, q: jax.Array) -> jax.Array:
   """A mask m = [u < q] ~ Bernoulli(q / 65536), bool `[d]`, from integers."""
-  # Drawn once: XLA would fuse the generator into every later use of the mask.
-  return lax.optimization_barrier(bits16(key, q.size) < q)
+  # Compared once, and not again in every later use of the mask.
+  return lax.optimization_barrier(dithers.bits16(key, q.size) < q)
 
 
 # Straight-through estimators ------------------------------------------------

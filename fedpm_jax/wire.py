@@ -5,7 +5,7 @@ payload and a checksum; all integers are little-endian:
 
     offset  bytes  field
          0      3  magic, b'FPM'
-         3      1  version of this format, 2
+         3      1  version of this format, 3
          4      1  codec, its number in `fedpm_jax.codecs.CODECS`
          5      1  kind, see `Kind`
          6      4  round_idx
@@ -25,6 +25,9 @@ payload is the symbols' own bytes, both begin with the same sum, and a long
 message is summed once at either end.  Neither is a signature: who may write
 messages can write valid ones.
 
+The version also stands for what both ends derive and no message holds: the
+stream of `fedpm_jax.dithers`.
+
 `decode` needs time and memory in proportion to the d that the receiver
 expects, whatever the bytes say.
 """
@@ -43,7 +46,7 @@ import numpy as np
 from fedpm_jax import codecs
 
 MAGIC = b'FPM'
-VERSION = 2
+VERSION = 3
 EVERYONE = 2**32 - 1  # the client field of a broadcast
 
 _HEADER = struct.Struct('<3sBBBII8sIII')

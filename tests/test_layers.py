@@ -14,6 +14,7 @@ FLOORS = {
   'machine': 0,
   'threefry': 0,
   'keys': 0,
+  'dithers': 0,
   'masks': 1,
   'models': 1,
   'data': 1,

@@ -7,7 +7,7 @@ import pytest
 import toy
 from oracle import plain_fedpm
 
-from fedpm_jax import exchange, keys, local, masks, rounds, wire
+from fedpm_jax import dithers, exchange, keys, local, masks, rounds, wire
 from fedpm_jax.codecs import dither
 
 
@@ -273,19 +273,11 @@ def test_the_devices_guess_is_the_codecs(rng, size):
   q = rng.integers(1, 65536, size).astype(np.uint16)
   q[0] = 65535
   key = keys.derive(3, keys.Purpose.UPLINK)
-  expected = dither.guess(q, np.asarray(masks.bits16(key, size)))
+  expected = dither.guess(q, np.asarray(dithers.bits16(key, size)))
   mask, distance = jax.jit(exchange.device_guess)(key, jnp.asarray(q))
   np.testing.assert_array_equal(mask, expected.mask)
   np.testing.assert_array_equal(distance, expected.distance)
   assert distance.dtype == expected.distance.dtype
-
-
-def test_an_odd_number_of_dithers_starts_like_an_even_one():
-  key = keys.derive(0, keys.Purpose.LOCAL)
-  even, odd = masks.bits16(key, 10), masks.bits16(key, 9)
-  np.testing.assert_array_equal(odd, even[:9])
-  plain = jax.random.bits(key, (9,), jnp.uint16)
-  np.testing.assert_array_equal(odd, plain)
 
 
 def test_local_training_skips_empty_steps(rng):

@@ -80,7 +80,7 @@ def test_header_byte_by_byte():
   message = wire.encode(symbols, side, **fields('bitpack'))
   payload = codecs.CODECS['bitpack'].encode(symbols, side)
   assert message[:3] == b'FPM'
-  assert message[3:6] == bytes([2, codecs.CODECS['bitpack'].number, 1])
+  assert message[3:6] == bytes([3, codecs.CODECS['bitpack'].number, 1])
   assert message[6:10] == b'\2\1\0\0'
   assert message[10:14] == b'\3\0\0\0'
   assert message[14:22] == HASH
@@ -105,8 +105,8 @@ def test_golden_message():
     layout_hash=wire.layout_hash(['conv/kernel'], [(3, 4)]),
   )
   assert message.hex() == (
-    '46504d02020207000000ffffffff2b93868e634d30d5'
-    '0c0000000200000017927d6a9ae008d4338f'
+    '46504d03020207000000ffffffff2b93868e634d30d5'
+    '0c0000000200000017927d6a9ae0d93cd481'
   )
 
 
@@ -182,7 +182,7 @@ def test_an_unexpected_field_is_named(field, value, message):
   ('offset', 'value', 'message'),
   [
     (0, b'XPM', "magic: got b'XPM', expected b'FPM'"),
-    (3, b'\1', 'version: got 1, expected 2'),
+    (3, b'\1', 'version: got 1, expected 3'),
     (4, b'\xee', "codec: got '#238', expected 'prior'"),
     (5, b'\3', 'kind: got 3'),
     (22, b'\xff\xff\xff\xff', 'count: got 4294967295, expected 20'),

@@ -32,9 +32,8 @@ fixed and their places are the same in all chunks.  Levels are entropy-coded: 1.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from fedpm_jax import masks
+from fedpm_jax import dithers, masks
 from fedpm_jax.compressors import base, levels
 
 # Lloyd-Max centroids of N(0, 1) above 0, by bits; the others mirror them.
@@ -84,9 +83,9 @@ def eden(
 
   def shared(key):
     """Of both ends: D's signs, float32 [C, n], and the places sent, [m]."""
-    # Drawn at once, and once: XLA's CPU backend does not finish compiling where
-    # it may fuse one hash into another.
-    drawn = lax.optimization_barrier(masks.bits16(key, (count + 1) * chunk))
+    # Drawn at once: XLA's CPU backend does not finish compiling where it may
+    # fuse one hash into another.
+    drawn = dithers.bits16(key, (count + 1) * chunk)
     signs = jnp.where(drawn < masks.SCALE // 2, -1.0, 1.0)[: count * chunk]
     return signs.reshape(count, chunk), jnp.argsort(drawn[-chunk:])[:keep]
 

@@ -17,7 +17,7 @@ flips that tie with the last one kept are kept too.
 import jax.numpy as jnp
 from jax import lax
 
-from fedpm_jax import masks
+from fedpm_jax import dithers, masks
 from fedpm_jax.compressors import base
 from fedpm_jax.compressors.relative_entropy import divergence
 
@@ -36,7 +36,7 @@ def mask_delta(layout: masks.Layout, *, kappa: float = 0.8) -> base.Compressor:
     raise ValueError(f'mask_delta: kappa must lie in (0, 1], got {kappa}.')
 
   def compress(key, update, payload):
-    u = masks.bits16(key, update.size)
+    u = dithers.bits16(key, update.size)
     flips = lax.optimization_barrier((u < update) ^ (u < payload))
     moved = jnp.where(flips, divergence(update, payload), -1)
     count = jnp.ceil(kappa * jnp.sum(flips)).astype(jnp.int32)

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fedpm_jax import masks
+from fedpm_jax import dithers, masks
 from fedpm_jax.compressors import base
 
 _MAX_DOUBLINGS = 15  # cells of a block: at most 2^15
@@ -74,9 +74,9 @@ def relative_entropy(
     cells = cells_of(flat.size)
     return jnp.pad(flat, (0, cell * cells - flat.size)).reshape(cell, cells)
 
-  def dithers(key, indices):
+  def dithers_of(key, indices):
     """Those of candidate indices[c] of every cell c, uint16 [cell, cells]."""
-    one = lambda index, c: masks.bits16(
+    one = lambda index, c: dithers.bits16(
       jax.random.fold_in(jax.random.fold_in(key, index), c), cell
     )
     each = jnp.arange(indices.size, dtype=jnp.uint32)
@@ -89,7 +89,7 @@ def relative_entropy(
     prior = in_cells(payload)
 
     def log_weights(index):
-      u = dithers(key, jnp.full(cells, index))
+      u = dithers_of(key, jnp.full(cells, index))
       return jnp.sum(jnp.where(u < prior, gain, 0.0), axis=0)
 
     weights = lax.map(log_weights, jnp.arange(candidates))  # [J, cells]
@@ -111,7 +111,7 @@ def relative_entropy(
     doublings = jnp.minimum(symbols[0], _MAX_DOUBLINGS).astype(jnp.int32)
     cells = cells_of(payload.size)
     indices = symbols[1:][jnp.arange(cells) >> doublings]
-    mask = dithers(key, indices) < in_cells(payload)
+    mask = dithers_of(key, indices) < in_cells(payload)
     return mask.reshape(-1)[: payload.size]
 
   def check(symbols):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import linalg, special
 
-from fedpm_jax import codecs, compressors, keys, masks
+from fedpm_jax import codecs, compressors, dithers, keys, masks
 from fedpm_jax.compressors import eden, levels
 
 MAKE = compressors.COMPRESSORS
@@ -160,7 +160,8 @@ def test_drive_is_its_numpy_twin():
   """The paper's form: signs and ||x||^2 / ||Rx||_1; the rotation from D."""
   update = vector('lognormal', 1000)
   x = np.pad(update, (0, 24)).reshape(4, 256).astype(np.float64)
-  signs = np.where(np.asarray(masks.bits16(KEY, 1024)) < 32768, -1, 1)
+  drawn = np.asarray(dithers.bits16(KEY, 5 * 256))[:1024]
+  signs = np.where(drawn < 32768, -1, 1)
   rotation = linalg.hadamard(256) / 16
   rotated = (x * signs.reshape(4, 256)) @ rotation
   scales = (x**2).sum(axis=1) / np.abs(rotated).sum(axis=1)
@@ -174,7 +175,8 @@ def test_drive_is_its_numpy_twin():
 def test_eden_keeps_a_share_of_what_drive_keeps():
   update = vector('normal', 512)
   back = lambda x: np.asarray(eden.hadamard(x.reshape(2, 256) * signs))
-  signs = np.where(np.asarray(masks.bits16(KEY, 512)) < 32768, -1, 1)
+  drawn = np.asarray(dithers.bits16(KEY, 3 * 256))[:512]
+  signs = np.where(drawn < 32768, -1, 1)
   signs = jnp.asarray(signs.reshape(2, 256), jnp.float32)
   one, share = (
     back(once(MAKE['eden'](layout_of(512), bits=b, chunk=256), update)[1])

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedpm_jax import keys, masks
+from fedpm_jax import dithers, keys, masks
 from fedpm_jax.compressors import eden, levels
 
 SIZE = 1024
@@ -48,7 +48,7 @@ def _ours(key, vector, bits):
   symbols = made.compress(key, jnp.asarray(vector), jnp.zeros(SIZE))
   scales, index = levels.split(symbols, 1)
   arrived = made.decompress(key, symbols, jnp.zeros(SIZE))
-  drawn = np.asarray(masks.bits16(key, 2 * SIZE))[:SIZE]
+  drawn = np.asarray(dithers.bits16(key, 2 * SIZE))[:SIZE]
   signs = np.where(drawn < masks.SCALE // 2, -1, 1).astype(np.float32)
   return np.asarray(scales)[0], np.asarray(index), np.asarray(arrived), signs
 

@@ -9,10 +9,9 @@ a few lines.
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from fedpm_jax import keys
+from fedpm_jax import dithers, keys
 
 PURPOSE = keys.Purpose
 
@@ -23,7 +22,7 @@ def sigmoid(s):
 
 def bernoulli(key, theta):
   """m ~ Bernoulli(theta) by the 16 random bits of each position."""
-  u = np.asarray(jax.random.bits(key, theta.shape, jnp.uint16))
+  u = np.asarray(dithers.bits16(key, theta.size))
   return u < quantise(theta)
 
 
