@@ -22,10 +22,14 @@ def use_all_cores() -> None:
   large matrices only; a client per core keeps every core busy.  Too late, and
   left as it is, where this process has already used JAX.
   """
-  affinity = getattr(os, 'sched_getaffinity', None)  # Linux only
-  cores = len(affinity(0)) if affinity else os.cpu_count()
   with contextlib.suppress(RuntimeError):
-    jax.config.update('jax_num_cpu_devices', cores)
+    jax.config.update('jax_num_cpu_devices', cores())
+
+
+def cores() -> int:
+  """How many cores this process may use."""
+  affinity = getattr(os, 'sched_getaffinity', None)  # Linux only
+  return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def keep_compiled_programs() -> pathlib.Path | None:

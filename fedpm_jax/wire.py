@@ -37,11 +37,11 @@ import hashlib
 import json
 import operator
 import struct
-import zlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+from zlib_ng import zlib_ng  # the same CRC-32 as zlib, four times as fast
 
 from fedpm_jax import codecs
 
@@ -134,7 +134,7 @@ def encode(
     raise ValueError(
       f'payload: got {len(payload)} B, expected at most {limit}.'
     )
-  payload_crc = zlib.crc32(payload)
+  payload_crc = zlib_ng.crc32(payload)
   head = _HEADER.pack(
     MAGIC,
     VERSION,
@@ -143,7 +143,7 @@ def encode(
     len(payload),
     _symbols_crc(how, symbols, payload_crc),
   )
-  return b''.join((head, payload, _CRC.pack(zlib.crc32(head, payload_crc))))
+  return b''.join((head, payload, _CRC.pack(zlib_ng.crc32(head, payload_crc))))
 
 
 def decode(
@@ -183,10 +183,10 @@ def decode(
       f'payload length: got {header.payload_bytes}, expected at most {limit}.'
     )
   (crc,) = _CRC.unpack_from(message, len(message) - _CRC.size)
-  payload = bytes(memoryview(message)[_HEADER.size : -_CRC.size])
-  payload_crc = zlib.crc32(payload)
+  payload = memoryview(message)[_HEADER.size : -_CRC.size]
+  payload_crc = zlib_ng.crc32(payload)
   head = memoryview(message)[: _HEADER.size]
-  _expect('checksum', zlib.crc32(head, payload_crc), crc)
+  _expect('checksum', zlib_ng.crc32(head, payload_crc), crc)
   for field, got, want in zip(
     Header._fields[: len(expected)],
     header[: len(expected)],
@@ -195,6 +195,8 @@ def decode(
   ):
     _expect(field, got, want)
   how = codecs.CODECS[codec]
+  # A long payload that is the symbols' own bytes is not copied.
+  payload = payload if how.verbatim else bytes(payload)
   symbols = how.decode(payload, header.count, side)
   # Differs where the sender had other side information than the receiver.
   symbols_crc = _symbols_crc(how, symbols, payload_crc)
@@ -261,7 +263,7 @@ def _fields(codec, kind, round_idx, client, layout_hash, side) -> tuple:
 def _symbols_crc(how: codecs.Codec, symbols, payload_crc: int) -> int:
   if how.verbatim:
     return payload_crc
-  return zlib.crc32(codecs.base.symbol_bytes(symbols))
+  return zlib_ng.crc32(codecs.base.symbol_bytes(symbols))
 
 
 def _expect(field: str, got, expected) -> None:

@@ -268,6 +268,22 @@ def test_estimate_is_the_papers_formula(density):
   assert exchange.estimated_bpp(density, 1000) == pytest.approx(expected)
 
 
+def test_messages_are_coded_in_order_and_not_far_ahead():
+  """What waits for its turn takes memory: see `Exchange._map`."""
+  carry = toy.engine().exchange
+  asked = []
+
+  def arguments():
+    for i in range(50):
+      asked.append(i)
+      yield i, -i
+
+  for i, result in enumerate(carry._map(lambda a, b: (a, b), arguments())):
+    assert result == (i, -i)
+    assert len(asked) <= i + 2 + carry._ahead
+  assert len(asked) == 50
+
+
 @pytest.mark.parametrize('size', [1, 7, 64, 1001])
 def test_the_devices_guess_is_the_codecs(rng, size):
   q = rng.integers(1, 65536, size).astype(np.uint16)

@@ -304,6 +304,7 @@ def test_prior_refuses_a_wrong_q(q):
   ('name', 'symbols'),
   [
     ('raw', np.array([1.0, np.nan], np.float32)),
+    ('raw', np.array([3e38, np.nan, 3e38], np.float32)),
     ('raw', np.array([-np.inf, 0.0], np.float32)),
     ('theta_raw', np.array([1, 0], np.uint16)),
     ('theta_levels', np.array([0, 3], np.uint16)),
@@ -383,3 +384,12 @@ def test_theta_levels_without_a_stream_is_the_level():
   side = base.SideInformation(sizes=(2,))
   theta = codecs.CODECS['theta_levels'].decode(b'\0\1\5\2', 2, side)
   np.testing.assert_array_equal(theta, [5, 5])
+
+
+def test_finite_numbers_whose_squares_are_not_are_fine():
+  values = np.array([3e38, -3e38, 1.0], np.float32)
+  side = codecs.SideInformation(sizes=(3,))
+  payload = codecs.CODECS['raw'].encode(values, side)
+  np.testing.assert_array_equal(
+    codecs.CODECS['raw'].decode(payload, 3, side), values
+  )
