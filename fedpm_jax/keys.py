@@ -8,7 +8,8 @@ The generator is Threefry-4x32 (Salmon et al., "Parallel random numbers: as
 easy as 1, 2, 3", SC 2011): exact under `vmap`, the same on CPU, GPU and TPU,
 and eight times faster here than JAX's default Threefry-2x32.  The named
 implementation is part of the file formats; tests/test_keys.py pins its stream.
-Keys are derived on the host (`fedpm_jax.threefry`), numbers drawn on the device.
+Keys are derived on the host (`fedpm_jax.threefry`), numbers drawn on the device:
+weights and initial scores by `jax.random`, masks from `fedpm_jax.dithers`.
 """
 
 import enum

@@ -1,11 +1,10 @@
 """Threefry-4x32 with 20 rounds, in NumPy: the keys of a run without a device.
 
 Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC
-2011.  JAX has the same generator (`jax.random`, 'threefry4x32') and draws all
-random numbers of a run with it.  Keys, a few hundred words a round, are derived
-here: they are known before the round, each place in a jitted program that
-hashes is some 500 instructions, and XLA needs 0.4 s to compile it.  The tests
-compare the two.
+2011.  JAX has the same generator (`jax.random`, 'threefry4x32').  Keys, a few
+hundred words a round, are derived here: they are known before the round, each
+place in a jitted program that hashes is some 500 instructions, and XLA needs
+0.4 s to compile it.  The tests compare the two.
 """
 
 import numpy as np
