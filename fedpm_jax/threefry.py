@@ -1,11 +1,13 @@
-"""Threefry-4x32 with 20 rounds, in NumPy: the keys of a run without a device.
+"""Threefry: the keys of a run, without a device, and the hash behind dithers.
 
 Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC
-2011.  JAX has the same generator (`jax.random`, 'threefry4x32').  Keys, a few
-hundred words a round, are derived here: they are known before the round, each
-place in a jitted program that hashes is some 500 instructions, and XLA needs
-0.4 s to compile it.  The tests compare the two.
+2011.  Keys are Threefry-4x32 with 20 rounds, in NumPy; `jax.random` has the same
+generator ('threefry4x32').  They are a few hundred words a round and known
+before it; each place in a jitted program that hashes is some 500 instructions,
+and XLA needs 0.4 s to compile it.  The tests compare the two.
 """
+
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,7 @@ _ROTATIONS = (
   ((10, 26), (11, 21), (13, 27), (23, 5)),
   ((6, 20), (17, 11), (25, 10), (18, 20)),
 )
+_ROTATIONS_2X32 = (13, 15, 26, 6, 17, 29, 16, 24)
 _PARITY = np.uint32(0x1BD11BDA)
 
 
@@ -57,5 +60,28 @@ def _hash(key: np.ndarray, counter: np.ndarray) -> np.ndarray:
   return np.stack(x, axis=-1)
 
 
-def _rotated(x: np.ndarray, by: int) -> np.ndarray:
+def threefry2x32(key: tuple, counter: tuple, *, rounds: int) -> tuple:
+  """The variant of two words, of NumPy's arrays or, in a program, of JAX's.
+
+  Args:
+    key: two words, uint32 `[]` or as the counters.
+    counter: two words, uint32 `[n]`.
+    rounds: 13 in `fedpm_jax.dithers`, 20 in `jax.random`.
+
+  Returns:
+    Two words, uint32 `[n]`.
+  """
+  schedule = (*key, key[0] ^ key[1] ^ _PARITY)
+  a, b = counter[0] + schedule[0], counter[1] + schedule[1]
+  for i in range(rounds):
+    a = a + b
+    b = a ^ _rotated(b, _ROTATIONS_2X32[i % 8])
+    if i % 4 == 3:
+      step = i // 4 + 1
+      a = a + schedule[step % 3]
+      b = b + (schedule[(step + 1) % 3] + np.uint32(step))
+  return a, b
+
+
+def _rotated(x: Any, by: int) -> Any:
   return (x << np.uint32(by)) | (x >> np.uint32(32 - by))

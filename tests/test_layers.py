@@ -45,6 +45,7 @@ FLOORS = {
 }
 SAME_FLOOR = {
   'keys': {'threefry'},
+  'dithers': {'threefry'},
   'rounds': {'exchange', 'bits'},
   'bits': {'exchange', 'wire', 'metrics'},
   'exchange': {'wire'},

@@ -270,7 +270,7 @@ def test_estimate_is_the_papers_formula(density):
 
 def test_messages_are_coded_in_order_and_not_far_ahead():
   """What waits for its turn takes memory: see `Exchange._map`."""
-  carry = toy.engine().exchange
+  messages = toy.engine().exchange
   asked = []
 
   def arguments():
@@ -278,9 +278,9 @@ def test_messages_are_coded_in_order_and_not_far_ahead():
       asked.append(i)
       yield i, -i
 
-  for i, result in enumerate(carry._map(lambda a, b: (a, b), arguments())):
+  for i, result in enumerate(messages._map(lambda a, b: (a, b), arguments())):
     assert result == (i, -i)
-    assert len(asked) <= i + 2 + carry._ahead
+    assert len(asked) <= i + 2 + messages._ahead
   assert len(asked) == 50
 
 

@@ -91,7 +91,7 @@ class Codec(NamedTuple):
     symbols: what is coded, a key of `DTYPES`.
     encode: (symbols `[d]`, side) -> payload; ValueError on a caller's mistake.
     decode: (payload, d, side) -> symbols `[d]`, perhaps a read-only view of
-      the payload; WireError on odd bytes, ValueError on a caller's mistake.
+      the payload, which may itself be a view if `verbatim`; WireError on odd bytes, ValueError on a caller's mistake.
     verbatim: whether the payload is `symbol_bytes(symbols)`, nothing else.
   """
 
@@ -99,7 +99,7 @@ class Codec(NamedTuple):
   number: int
   symbols: str
   encode: Callable[[np.ndarray, SideInformation], Payload]
-  decode: Callable[[bytes, int, SideInformation], np.ndarray]
+  decode: Callable[[Payload, int, SideInformation], np.ndarray]
   verbatim: bool
 
 
@@ -109,7 +109,7 @@ def checked(
   number: int,
   symbols: str,
   encode: Callable[[np.ndarray, SideInformation], Payload],
-  decode: Callable[[bytes, int, SideInformation], np.ndarray],
+  decode: Callable[[Payload, int, SideInformation], np.ndarray],
   needs: tuple[str, ...] = (),
   verbatim: bool = False,
 ) -> Codec:
@@ -144,7 +144,7 @@ def checked(
     return encode(values, side) if values.size else b''
 
   def checked_decode(
-    payload: bytes, count: int, side: SideInformation
+    payload: Payload, count: int, side: SideInformation
   ) -> np.ndarray:
     _check_side(name, count, side, needs)
     if not count:

@@ -17,7 +17,7 @@ def _codec(name: str, number: int, symbols: str) -> base.Codec:
     return base.symbol_bytes(values)
 
   def decode(
-    payload: bytes, count: int, side: base.SideInformation
+    payload: base.Payload, count: int, side: base.SideInformation
   ) -> np.ndarray:
     del side
     expected = count * little.itemsize

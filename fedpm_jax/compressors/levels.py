@@ -39,6 +39,7 @@ def problem(symbols: np.ndarray, *, count: int, alphabet: int) -> str:
 
 def uniform(key: jax.Array, size: int) -> jax.Array:
   """Uniform in [0, 1), float32 `[size]`; steps of 2^-23, for small chances."""
-  # An even number, once: see `masks.bits16` and `masks.sample`.
+  # An even number, or XLA's CPU backend makes no vector code; once, and not
+  # again in every later use.
   drawn = jax.random.uniform(key, (size + size % 2,))
   return lax.optimization_barrier(drawn)[:size]
