@@ -112,10 +112,8 @@ def train(
       batches.mask[at],
       step_keys[at],
     )
-    # All gradients before any update: else XLA, which does not know that a
-    # kernel is read no more, keeps a copy of it.
     updates, optimizer_state = optimizer.update(
-      lax.optimization_barrier(grads), optimizer_state, variables
+      grads, optimizer_state, variables
     )
     variables = optax.apply_updates(variables, updates)
     return variables, optimizer_state, jax.tree.map(jnp.add, so_far, total)

@@ -114,6 +114,8 @@ def ravel(layout: Layout, params: Any) -> jax.Array:
     leaf = params
     for part in name.split('/'):
       leaf = leaf[part]
+    # Computed in its own shape: flat, every element would ask for its row.
+    leaf = lax.optimization_barrier(leaf)
     flat.append(leaf.reshape(math.prod(shape)))
   return concatenated(flat)
 

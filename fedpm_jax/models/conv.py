@@ -10,6 +10,7 @@ dense_2, each with a kernel and a bias.
 import jax
 from flax import linen as nn
 
+from fedpm_jax.models import dense
 from fedpm_jax.models import lowering as lowerings
 
 WIDTHS = (64, 128, 256, 512, 1024)  # of the pairs of convolutions, in order
@@ -59,7 +60,8 @@ class ConvNet(nn.Module):
     x = x.reshape(x.shape[0], -1)
     for i, width in enumerate((*self.dense_widths, self.num_classes)):
       x = nn.relu(x) if i else x
-      x = nn.Dense(width, name=f'dense_{i}')(x)
+      kernel, bias = _Parameters((x.shape[-1], width), name=f'dense_{i}')()
+      x = dense.product(x, kernel) + bias[None]
     return x
 
 
