@@ -17,7 +17,9 @@ _VARIABLE = 'GLIBC_TUNABLES'
 _SETTINGS = ':'.join(
   (
     'glibc.malloc.hugetlb=1',  # ask the kernel for huge pages
-    # Bytes: no mapping for each array (in threads: below 64 MiB).
+    # One heap for all threads: another thread's is cut into 64 MiB at most.
+    'glibc.malloc.arena_max=1',
+    # Bytes: no mapping for each array.
     f'glibc.malloc.mmap_threshold={2**32}',
     f'glibc.malloc.trim_threshold={2**33}',  # bytes; keep what was freed
   )

@@ -8,6 +8,9 @@ Dimensions: M clients in the population, K in the cohort, d parameters.
 """
 
 import collections
+import itertools
+import time
+from collections.abc import Iterable, Iterator
 from concurrent import futures
 from typing import Any, NamedTuple
 
@@ -16,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedpm_jax import codecs, dithers, keys, machine, masks, wire
+from fedpm_jax.aggregation import Aggregation
 from fedpm_jax.algorithms.base import Algorithm
 from fedpm_jax.codecs import dither, theta_news
 from fedpm_jax.compressors.base import Compressor
@@ -47,20 +51,19 @@ class Known(NamedTuple):
 
 
 class Received(NamedTuple):
-  """A cohort's messages after decoding.
+  """One client's message after decoding.
 
   Attributes:
-    symbols: `[K, ...]`, in the form that they had on the device.
-    num_bytes: the K lengths of the messages.
-    estimates: where masks are sent as they are, the K estimates of the paper,
-      in bits per parameter.
-    densities: likewise, the K shares of ones.
+    symbols: `[n]` or, bits, packed uint8 `[ceil(n / 8)]`, as they were sent.
+    num_bytes: the length of the message.
+    density: where the mask is sent as it is, its share of ones; else None.
+    seconds: CPU time of its thread to encode and decode it.
   """
 
   symbols: np.ndarray
-  num_bytes: list[int]
-  estimates: list[float]
-  densities: list[float]
+  num_bytes: int
+  density: float | None
+  seconds: float
 
 
 class _Foreseen(NamedTuple):
@@ -70,7 +73,7 @@ class _Foreseen(NamedTuple):
   members: list[int]
   round_idx: int
   context: np.ndarray
-  guessed: np.ndarray  # packed, [K, ceil(d / 8)]
+  total: jax.Array  # int32 `[d]`, the sum of the guesses
 
 
 class Exchange:
@@ -80,18 +83,18 @@ class Exchange:
   worked out for the uplink need not be worked out again for the next downlink.
   """
 
-  def __init__(self, method: Method, *, seed: int, server_step: Any):
+  def __init__(self, method: Method, *, seed: int, aggregation: Aggregation):
     """Nothing is computed yet.
 
     Args:
       method: see `Method`.
       seed: the experiment's.
-      server_step: see `rounds.make_server_step`; what guesses would lead to.
+      aggregation: of the method: what guesses would lead to.
     """
     layout, compressor = method.network.layout, method.compressor
     self._method = method
     self._seed = seed
-    self._server_step = server_step
+    self._aggregation = aggregation
     self._size = layout.num_parameters
     self._sizes = layout.sizes
     self._num_symbols = sum(compressor.sizes)
@@ -126,29 +129,30 @@ class Exchange:
 
   def uplink(
     self,
-    symbols: np.ndarray,
+    arriving: Iterable[np.ndarray],
     payload: np.ndarray,
     ids: np.ndarray,
     round_idx: int,
-  ) -> Received:
-    """Every client's message: encoded, metered, decoded.
+  ) -> Iterator[Received]:
+    """Every client's message, encoded, metered and decoded, in their order.
+
+    Messages are coded in threads, while later clients still train.
 
     Args:
-      symbols: `[K, n]` or, bits, packed uint8 `[K, ceil(n / 8)]`.
+      arriving: the K clients' symbols, `[n]` or, bits, packed uint8
+        `[ceil(n / 8)]`, one after another.
       payload: what the round started from, `[d]`.
       ids: int `[K]`.
       round_idx: 0-based.
     """
-    method, shared = self._method, self._shared
-    compressor = method.compressor
+    method, compressor = self._method, self._method.compressor
     q = payload if self._has_theta else None
-    guesses = self.guesses(q, ids, round_idx) if shared else [None] * len(ids)
-    foresight = _Foresight(self._size, len(ids)) if self._foresees else None
-    result = Received(np.empty_like(symbols), [], [], [])
+    foresight = None
+    if self._foresees:
+      foresight = _Foresight(q, self._aggregation)
 
-    def receive(i, guess):
-      """Client i's message: its length, and the density of its mask."""
-      client, sent = int(ids[i]), symbols[i]
+    def receive(client, guess, sent):
+      start = time.thread_time()
       side = codecs.SideInformation(
         q=q if self._are_bits else None,
         sizes=compressor.sizes,
@@ -156,7 +160,7 @@ class Exchange:
       )
       if self._are_bits:
         sent = np.unpackbits(sent, count=self._num_symbols).view(np.bool_)
-      symbol, num_bytes = self._carry(
+      symbols, num_bytes = self._carry(
         sent,
         side,
         codec=method.uplink,
@@ -164,23 +168,30 @@ class Exchange:
         round_idx=round_idx,
         client=client,
       )
-      problem = compressor.check(symbol)
+      problem = compressor.check(symbols)
       if problem:
         raise codecs.WireError(f'symbols of client {client}: {problem}.')
-      ones = np.count_nonzero(symbol) if compressor.sends_mask else 0
-      result.symbols[i] = np.packbits(symbol) if self._are_bits else symbol
-      return num_bytes, ones / self._size, guess
+      density = None
+      if compressor.sends_mask:
+        density = np.count_nonzero(symbols) / self._size
+      if self._are_bits:
+        symbols = np.packbits(symbols)
+      seconds = time.thread_time() - start
+      return Received(symbols, num_bytes, density, seconds), guess
 
-    for num_bytes, density, guess in self._map(receive, enumerate(guesses)):
+    clients = [int(client) for client in ids]
+    guesses = itertools.repeat(None)
+    if self._shared:
+      guesses = self.guesses(q, ids, round_idx)
+    # A guess first: a GPU would make it wait for the turn that comes next.
+    for received, guess in self._map(
+      receive, zip(clients, guesses, arriving, strict=False)
+    ):
       if foresight:
         foresight.add(guess)
-      result.num_bytes.append(num_bytes)
-      if compressor.sends_mask:
-        result.densities.append(density)
-        result.estimates.append(estimated_bpp(density, self._size))
+      yield received
     if foresight:
-      self._last = foresight.seen(q, ids, round_idx)
-    return result
+      self._last = foresight.seen(ids, round_idx)
 
   def downlink(
     self,
@@ -264,11 +275,10 @@ class Exchange:
       return theta_news.by_level(known.q)
     foreseen = self._foresee(known.q, np.flatnonzero(known.members), last)
     # The state before does not matter: the algorithm forgets it.
-    state, _ = self._server_step(
+    state, _ = self._aggregation.finish(
       jax.tree.map(jnp.zeros_like, server_state),
-      jnp.asarray(known.q),
-      foreseen.guessed,
-      np.zeros((len(foreseen.guessed), 4), np.uint32),
+      foreseen.total,
+      len(foreseen.members),
       np.int32(last),
     )
     q = np.asarray(algorithm.broadcast(state))
@@ -282,28 +292,34 @@ class Exchange:
       and np.array_equal(last.q, q)
     ):
       return last
-    foresight = _Foresight(self._size, len(ids))
+    foresight = _Foresight(q, self._aggregation)
     for guess in self.guesses(q, ids, round_idx):
       foresight.add(guess)
-    return foresight.seen(q, ids, round_idx)
+    return foresight.seen(ids, round_idx)
 
 
 class _Foresight:
   """Collects the guesses of a round."""
 
-  def __init__(self, size: int, count: int):
-    self._foresight = theta_news.Foresight(size)
-    self._guessed = np.empty((count, -(-size // 8)), np.uint8)
-    self._seen = 0
+  def __init__(self, q: np.ndarray, aggregation: Aggregation):
+    self._q, self._on_device = q, jnp.asarray(q)
+    self._foresight = theta_news.Foresight(q.size)
+    self._aggregation = aggregation
+    self._total = aggregation.start()
 
   def add(self, guess: codecs.base.Guess) -> None:
     self._foresight.add(guess)
-    self._guessed[self._seen] = np.packbits(guess.mask)
-    self._seen += 1
+    # A guess is a mask as it arrives, whatever the key.
+    self._total = self._aggregation.add(
+      self._total,
+      np.zeros(4, np.uint32),
+      np.packbits(guess.mask),
+      self._on_device,
+    )
 
-  def seen(self, q, ids, round_idx) -> _Foreseen:
+  def seen(self, ids, round_idx) -> _Foreseen:
     context = self._foresight.context
-    return _Foreseen(q, ids.tolist(), round_idx, context, self._guessed)
+    return _Foreseen(self._q, ids.tolist(), round_idx, context, self._total)
 
 
 def device_guess(key: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -145,7 +145,7 @@ def costs(
   # Whatever the run used: what it could have used is compared.
   method = engine.method._replace(uplink='dither', downlink='theta_news')
   exchange = exchanges.Exchange(
-    method, seed=experiment.config['seed'], server_step=engine.server_step
+    method, seed=experiment.config['seed'], aggregation=engine.aggregation
   )
   state = jax.eval_shape(engine.init)
   rows = []

@@ -31,8 +31,8 @@ UNITS = {
   'server/step_norm': "l2 norm of the round's step of dense weights",
   'server/agreement': 'share of votes that are those of the majority',
   'time/round_s': 'wall time of the round, evaluation left out',
-  'time/clients_s': 'of it, until the symbols are on the host',
-  'time/wire_s': 'of it, encoding and decoding',
+  'time/clients_s': 'of it, until the last symbols are on the host',
+  'time/wire_s': 'encoding and decoding, summed over threads',
   'time/eval_s': 'wall time of the evaluation',
 }
 

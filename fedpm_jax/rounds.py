@@ -1,21 +1,14 @@
 """ONE ROUND: the jitted local training, the wire, the jitted aggregation.
 
     broadcast      the server's payload, encoded, metered, decoded
-    clients_step   one jit: all K clients train and compress; symbols leave the
-                   device packed
+    clients_step   one jit: a turn of clients trains and compresses; symbols
+                   leave the device packed
     wire           K messages, encoded, metered, decoded
-    server_step    one jit: only what was decoded is aggregated
+    aggregation    only what was decoded is added up; then one update
 
-The cohort is spread over the devices of a mesh axis `clients` (`jax.shard_map`,
-the successor of pmap); inside a device, chunks of clients follow one another
-(`lax.map`), and inside a chunk they are vectorised (`vmap`).  Memory is set by
-the chunk, not by the cohort.
-
-Dimensions: M clients in the population, K in the cohort, S local steps, B
-batch, d parameters.
+Dimensions: M clients in the population, K in the cohort, d parameters.
 """
 
-import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,12 +16,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from fedpm_jax import bits, keys, local, threefry
-from fedpm_jax.exchange import Exchange, Known, Method
+from fedpm_jax import aggregation, bits, keys
+from fedpm_jax.exchange import Exchange, Known, Method, estimated_bpp
+from fedpm_jax.turns import Cohort, Trainer, make_mesh
 
-P = jax.sharding.PartitionSpec
+__all__ = ['Cohort', 'Engine', 'Method', 'State', 'make_mesh']
 
 
 class State(NamedTuple):
@@ -47,140 +40,6 @@ class State(NamedTuple):
   known: Any
 
 
-class Cohort(NamedTuple):
-  """The clients of one round and what they train on.
-
-  Attributes:
-    ids: int32 `[K]`.
-    indices: int32 `[K, S, B]` into the training set.
-    mask: bool `[K, S, B]`, False on padding.
-  """
-
-  ids: np.ndarray
-  indices: np.ndarray
-  mask: np.ndarray
-
-
-def make_mesh(clients_per_round: int, *, max_devices: int = 0) -> Any:
-  """A mesh of one axis, `clients`, over as many devices as help.
-
-  Ten clients on eight devices take two turns, and so they do on five: the
-  smallest number of devices with the fewest turns is used.
-
-  Args:
-    clients_per_round: K.
-    max_devices: at most so many; 0 for all that there are.
-  """
-  available = jax.devices()[: max_devices or None]
-  turns = -(-clients_per_round // len(available))
-  used = -(-clients_per_round // turns)
-  return jax.sharding.Mesh(np.array(available[:used]), ('clients',))
-
-
-class Members(NamedTuple):
-  """The cohort as the device gets it, one row a client; see `Engine.members`.
-
-  Attributes:
-    indices: int32 `[K, S, B]`.
-    mask: bool `[K, S, B]`.
-    step_keys: uint32 `[K, S, 4]`, words of a key for each local step.
-    uplink_keys: uint32 `[K, 4]`, of the key that the compressor gets.
-  """
-
-  indices: np.ndarray
-  mask: np.ndarray
-  step_keys: np.ndarray
-  uplink_keys: np.ndarray
-
-
-def make_clients_step(
-  method: Method, *, mesh: jax.sharding.Mesh, chunk: int
-) -> Callable[..., tuple[jax.Array, Any, local.Sums]]:
-  """The jitted local training of a whole cohort.
-
-  Args:
-    method: what clients train and how they compress it.
-    mesh: see `make_mesh`.
-    chunk: how many clients of a device are vectorised; 1 trains them one after
-      another, which a CPU's caches like best.
-
-  Returns:
-    (payload `[d]`, clients `[K, ...]`, images, labels, Members)
-    -> (symbols `[K, n]` or, bits, packed uint8 `[K, ceil(n/8)]`; new client
-    states `[K, ...]`; Sums `[K]`).  K must be a multiple of the mesh's size:
-    see `_padded`.
-  """
-
-  def one_client(pair, shared):
-    member, client_state = pair
-    payload, received, images, labels = shared
-    update, client_state, info = method.algorithm.client_update(
-      received,
-      local.ClientBatches(images, labels, member.indices, member.mask),
-      client_state,
-      keys.wrap(member.step_keys),
-    )
-    symbols = method.compressor.compress(
-      keys.wrap(member.uplink_keys), update, payload
-    )
-    if symbols.dtype == jnp.bool_:
-      symbols = jnp.packbits(symbols)
-    return symbols, client_state, info
-
-  def one_device(pairs, shared):
-    payload, *data = shared
-    received = method.algorithm.receive(payload)
-    train = lambda pair: one_client(pair, (payload, received, *data))
-    return lax.map(train, pairs, batch_size=chunk if chunk > 1 else None)
-
-  sharded = jax.shard_map(
-    one_device,
-    mesh=mesh,
-    in_specs=(P('clients'), P()),
-    out_specs=P('clients'),
-    check_vma=False,
-  )
-
-  @functools.partial(jax.jit, compiler_options=method.network.compiler_options)
-  def clients_step(payload, clients, images, labels, members):
-    return sharded((members, clients), (payload, images, labels))
-
-  return clients_step
-
-
-def make_server_step(method: Method) -> Callable[..., tuple[Any, Any]]:
-  """The jitted aggregation of what arrived; the old state is donated.
-
-  Returns:
-    (server_state, payload `[d]`, symbols as `clients_step` gave them, the
-    clients' uplink_keys, round_idx) -> (server_state, info).
-  """
-  compressor = method.compressor
-
-  def one_update(key_words, symbols, payload):
-    if compressor.symbols == 'mask':
-      count = sum(compressor.sizes)
-      symbols = jnp.unpackbits(symbols, count=count).astype(jnp.bool_)
-    key = keys.wrap(key_words)
-    return compressor.decompress(key, symbols, payload)
-
-  def server_step(server_state, payload, symbols, uplink_keys, round_idx):
-    # One client after another: what grows with the cohort are packed masks.
-    def add(total, client):
-      update = one_update(*client, payload)
-      return total + update.astype(total.dtype), None
-
-    update = jax.eval_shape(one_update, uplink_keys[0], symbols[0], payload)
-    counted = not jnp.issubdtype(update.dtype, jnp.floating)
-    start = jnp.zeros(update.shape, jnp.int32 if counted else jnp.float32)
-    total, _ = lax.scan(add, start, (uplink_keys, symbols))
-    return method.algorithm.server_update(
-      server_state, total, len(symbols), round_idx
-    )
-
-  return jax.jit(server_step, donate_argnums=0)
-
-
 class Engine:
   """Runs rounds of one method on one data set; holds no state of the run."""
 
@@ -194,6 +53,7 @@ class Engine:
     labels: np.ndarray,
     mesh: jax.sharding.Mesh,
     chunk: int = 1,
+    turn: int = 0,
   ):
     """Compiles nothing yet, but puts the data on the devices.
 
@@ -204,18 +64,33 @@ class Engine:
       images: uint8 `[N, H, W, C]`, the whole training set.
       labels: int32 `[N]`.
       mesh: see `make_mesh`.
-      chunk: see `make_clients_step`.
+      chunk: see `turns.make_clients_step`.
+      turn: see `turns.Trainer`.
     """
     self.method = method
     self.mesh = mesh
     self._seed = seed
     self._num_clients = num_clients
-    self._replicated = jax.NamedSharding(mesh, P())
-    self._by_client = jax.NamedSharding(mesh, P('clients'))
-    self.data = jax.device_put((images, labels), self._replicated)
-    self.clients_step = make_clients_step(method, mesh=mesh, chunk=chunk)
-    self.server_step = make_server_step(method)
-    self.exchange = Exchange(method, seed=seed, server_step=self.server_step)
+    self.trainer = Trainer(
+      method,
+      seed=seed,
+      images=images,
+      labels=labels,
+      mesh=mesh,
+      chunk=chunk,
+      turn=turn,
+    )
+    self.aggregation = aggregation.make(
+      method.algorithm,
+      method.compressor,
+      method.network.layout.num_parameters,
+    )
+    self.exchange = Exchange(method, seed=seed, aggregation=self.aggregation)
+
+  @property
+  def data(self) -> tuple[jax.Array, jax.Array]:
+    """Images and labels, as they lie on the devices."""
+    return self.trainer.data
 
   def init(self) -> State:
     """The state before the first round, a function of the seed."""
@@ -262,88 +137,95 @@ class Engine:
       cohort.ids,
       round_idx,
     )
-    broadcast_done = time.perf_counter()
-    padded = _padded(cohort, self.mesh.size)
-    members = self.members(padded, round_idx)
-    clients = jax.tree.map(lambda leaf: leaf[padded.ids], state.clients)
-    symbols, clients, sums = self.clients_step(
-      jax.device_put(payload, self._replicated),
-      *jax.device_put((clients,), self._by_client),
-      *self.data,
-      jax.device_put(members, self._by_client),
-    )
-    symbols, sums = jax.device_get((symbols, sums))
-    clients_done = time.perf_counter()
-    if not np.isfinite(sums.loss[:count]).all():
-      bad = cohort.ids[~np.isfinite(sums.loss[:count])].tolist()
-      raise FloatingPointError(
-        f'Round {round_idx}: the training loss of clients {bad} is not'
-        ' finite. Lower config.optimizer.learning_rate (of dense methods also'
-        ' server_learning_rate), or see config.weights.gain.'
-      )
-    received = self.exchange.uplink(
-      symbols[:count], payload, cohort.ids, round_idx
-    )
-    wire_done = time.perf_counter()
-    del symbols  # With many clients they are large, and arrived is what counts.
-    if archive and self.method.compressor.dithered:
+    broadcast_done = trained_by = time.perf_counter()
+    members = self.trainer.members(cohort, round_idx)
+    turns = []
+
+    def arriving():
+      nonlocal trained_by
+      for turn in self.trainer.turns(
+        payload, members, state.clients, cohort.ids
+      ):
+        symbols = _rows(turn.symbols)
+        turns.append(
+          turn._replace(symbols=None, sums=jax.device_get(turn.sums))
+        )
+        trained_by = time.perf_counter()
+        ids = cohort.ids[(len(turns) - 1) * len(symbols) :]
+        _check_losses(turns[-1].sums.loss, ids, round_idx)
+        yield from symbols
+
+    total, on_device = self.aggregation.start(), jnp.asarray(payload)
+    messages, sent = [], []
+    for message in self.exchange.uplink(
+      arriving(), payload, cohort.ids, round_idx
+    ):
+      key_words = members.uplink_keys[len(messages)]
+      total = self.aggregation.add(total, key_words, message.symbols, on_device)
+      if archive and self.method.compressor.dithered:
+        sent.append(message.symbols)
+      messages.append(message._replace(symbols=None))
+    if sent:
       before = known or Known(payload, np.zeros(self._num_clients, np.bool_))
-      sent = received.symbols
+      sent = np.stack(sent)
       archive(bits.Archived(round_idx, cohort.ids, payload, sent, *before))
-    server, info = self.server_step(
-      state.server,
-      jnp.asarray(payload),
-      received.symbols,
-      members.uplink_keys[:count],
-      np.int32(round_idx),
+    server, info = self.aggregation.finish(
+      state.server, total, count, np.int32(round_idx)
     )
-    keep = lambda old, new: old.at[cohort.ids].set(new[:count])
+    keep = lambda old, *new: old.at[cohort.ids].set(
+      jnp.concatenate(new)[:count]
+    )
+    clients = jax.tree.map(keep, state.clients, *(t.clients for t in turns))
     if known:
       known = Known(payload, np.isin(np.arange(self._num_clients), cohort.ids))
-    state = State(server, jax.tree.map(keep, state.clients, clients), known)
+    state = State(server, clients, known)
     info = jax.device_get(info)._asdict()
     if not np.isfinite(list(info.values())).all():
       raise FloatingPointError(
         f'Round {round_idx}: the server reports {info}. Lower'
         ' config.optimizer.learning_rate or server_learning_rate.'
       )
-    examples = int(sums.examples[:count].sum())
+    loss, correct, examples = (
+      np.concatenate(parts)[:count].sum()
+      for parts in zip(*(turn.sums for turn in turns), strict=True)
+    )
+    uplink_bytes = sum(message.num_bytes for message in messages)
     row = {
       'round_idx': round_idx,
-      'train/loss': float(sums.loss[:count].sum()) / examples,
-      'train/accuracy': int(sums.correct[:count].sum()) / examples,
-      'uplink/bytes': sum(received.num_bytes),
-      'uplink/bpp_wire': 8 * sum(received.num_bytes) / (count * size),
+      'train/loss': float(loss / examples),
+      'train/accuracy': float(correct / examples),
+      'uplink/bytes': uplink_bytes,
+      'uplink/bpp_wire': 8 * uplink_bytes / (count * size),
       'downlink/bytes': sum(downlink_bytes),
       'downlink/bpp_wire': 8 * sum(downlink_bytes) / (count * size),
     }
-    if received.densities:
-      row['uplink/bpp_entropy'] = float(np.mean(received.estimates))
-      row['mask/density'] = float(np.mean(received.densities))
+    if self.method.compressor.sends_mask:
+      densities = [message.density for message in messages]
+      estimates = [estimated_bpp(density, size) for density in densities]
+      row['uplink/bpp_entropy'] = float(np.mean(estimates))
+      row['mask/density'] = float(np.mean(densities))
     row |= {f'server/{name}': float(x) for name, x in info.items()}
     row['time/round_s'] = time.perf_counter() - start
-    row['time/clients_s'] = clients_done - broadcast_done
-    row['time/wire_s'] = (broadcast_done - start) + (wire_done - clients_done)
+    row['time/clients_s'] = trained_by - broadcast_done
+    coding = sum(message.seconds for message in messages)
+    row['time/wire_s'] = (broadcast_done - start) + coding
     return state, row
 
-  def members(self, cohort: Cohort, round_idx: int) -> Members:
-    """The cohort with its keys, which follow from (seed, round, client)."""
-    key = functools.partial(keys.words, self._seed, round_idx=round_idx)
-    steps = np.arange(cohort.mask.shape[1])
-    local_keys = key(purpose=keys.Purpose.LOCAL, client=cohort.ids)
-    return Members(
-      cohort.indices,
-      cohort.mask,
-      step_keys=threefry.fold_in(local_keys[:, None], steps),
-      uplink_keys=key(purpose=keys.Purpose.UPLINK, client=cohort.ids),
+
+def _rows(sharded: jax.Array) -> list[np.ndarray]:
+  """The rows of an array that is sharded by rows; on a CPU without a copy."""
+  shards = sorted(
+    sharded.addressable_shards, key=lambda s: s.index[0].start or 0
+  )
+  return [row for shard in shards for row in np.asarray(shard.data)]
+
+
+def _check_losses(loss: np.ndarray, ids: np.ndarray, round_idx: int) -> None:
+  """Raises FloatingPointError where a client's training has diverged."""
+  bad = [int(i) for i, x in zip(ids, loss, strict=False) if not np.isfinite(x)]
+  if bad:
+    raise FloatingPointError(
+      f'Round {round_idx}: the training loss of clients {bad} is not finite.'
+      ' Lower config.optimizer.learning_rate (of dense methods also'
+      ' server_learning_rate), or see config.weights.gain.'
     )
-
-
-def _padded(cohort: Cohort, multiple: int) -> Cohort:
-  """The cohort with idle clients added, so that every device has as many.
-
-  An idle client has no example: it trains nothing and its symbols are dropped.
-  """
-  missing = -len(cohort.ids) % multiple
-  pad = lambda x: np.pad(x, [(0, missing), *[(0, 0)] * (x.ndim - 1)])
-  return Cohort(*map(pad, cohort))

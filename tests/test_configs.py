@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedpm_jax import codecs, rounds, sweep
+from fedpm_jax import codecs, sweep, turns
 from fedpm_jax import config as configs
 from fedpm_jax import experiment as experiments
 from fedpm_jax.data import sources
@@ -44,31 +44,32 @@ def test_every_config_is_tested():
 def test_round_of_a_config(name, monkeypatch):
   shape, classes, examples, d = DATA[name]
   # Shapes only: the images stay where they are.
-  monkeypatch.setattr(rounds.jax, 'device_put', lambda data, *_: data)
+  monkeypatch.setattr(turns.jax, 'device_put', lambda data, *_: data)
   config = load(name).get_config()
   config.execution.devices = 1  # K need not be a multiple of anything.
   experiment = experiments.build(config, fake(name, shape, classes, examples))
-  engine = experiment.engine
+  engine, trainer = experiment.engine, experiment.engine.trainer
   cohort = experiments.cohort(experiment, 0)
   k = config.clients_per_round
   state = jax.eval_shape(engine.init)
-  symbols, _, sums = jax.eval_shape(
-    engine.clients_step,
-    state.server.q,
+  received = jax.eval_shape(trainer.receive, state.server.q)
+  turn = jax.eval_shape(
+    trainer.clients_step,
+    turns.Shared(state.server.q, received, *trainer.data),
+    trainer.members(cohort, 0),
     (),
-    *engine.data,
-    engine.members(cohort, 0),
   )
-  assert symbols.shape == (k, -(-d // 8))
-  assert sums.loss.shape == (k,)
-  server, _ = jax.eval_shape(
-    engine.server_step,
-    state.server,
+  assert turn.symbols.shape == (k, -(-d // 8))
+  assert turn.sums.loss.shape == (k,)
+  total = jax.eval_shape(
+    engine.aggregation.add,
+    jax.eval_shape(engine.aggregation.start),
+    np.zeros(4, np.uint32),
+    jax.ShapeDtypeStruct(turn.symbols.shape[1:], turn.symbols.dtype),
     state.server.q,
-    symbols,
-    np.zeros((k, 4), np.uint32),
-    np.int32(0),
   )
+  finish = lambda state, total: engine.aggregation.finish(state, total, k, 0)
+  server, _ = jax.eval_shape(finish, state.server, total)
   assert jax.tree.map(lambda x: (x.shape, x.dtype), server) == jax.tree.map(
     lambda x: (x.shape, x.dtype), state.server
   )

@@ -75,8 +75,9 @@ def test_it_trains_and_its_state_keeps_its_structure(name):
 def test_nothing_is_compiled_after_the_first_round(name):
   engine = engine_of(name)
   run(name, rounds=3)
-  assert engine.clients_step._cache_size() == 1
-  assert engine.server_step._cache_size() == 1
+  assert engine.trainer.receive._cache_size() == 1
+  assert engine.trainer.clients_step._cache_size() == 1
+  assert [f._cache_size() for f in engine.aggregation] == [1, 1, 1]
 
 
 @ROWS

@@ -87,10 +87,9 @@ def test_one_clients_data_cannot_change_anothers_mask():
   state = engine.init()
 
   def sent(cohort):
-    symbols, _, _ = engine.clients_step(
-      state.server.q, (), *engine.data, engine.members(cohort, 0)
-    )
-    return np.asarray(symbols)
+    members = engine.trainer.members(cohort, 0)
+    (turn,) = engine.trainer.turns(state.server.q, members, (), cohort.ids)
+    return np.asarray(turn.symbols)
 
   same = (sent(cohort) == sent(changed)).all(axis=1)
   assert same.tolist() == [True, True, False, True]
@@ -132,11 +131,10 @@ def test_codecs_carry_the_same_masks_and_thetas(rng, monkeypatch):
   ):
     method = engine.method._replace(uplink=uplink, downlink=downlink)
     monkeypatch.setattr(engine, 'method', method)
-    server_step = engine.server_step
     monkeypatch.setattr(
       engine,
       'exchange',
-      exchange.Exchange(method, seed=0, server_step=server_step),
+      exchange.Exchange(method, seed=0, aggregation=engine.aggregation),
     )
     state = engine.init()
     for t, cohort in enumerate(cohorts):
@@ -183,8 +181,9 @@ def test_no_recompilation_after_the_first_round(rng):
   state = engine.init()
   for t in range(3):
     state, _ = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
-  assert engine.clients_step._cache_size() == 1
-  assert engine.server_step._cache_size() == 1
+  assert engine.trainer.receive._cache_size() == 1
+  assert engine.trainer.clients_step._cache_size() == 1
+  assert [f._cache_size() for f in engine.aggregation] == [1, 1, 1]
 
 
 def test_persistent_optimizer_state_follows_its_client(rng):
@@ -311,6 +310,6 @@ def test_local_training_skips_empty_steps(rng):
     batches = local.ClientBatches(
       *engine.data, members.indices[0], members.mask[0]
     )
-    step_keys = keys.wrap(engine.members(members, 0).step_keys[0])
+    step_keys = keys.wrap(engine.trainer.members(members, 0).step_keys[0])
     results.append(update(received, batches, (), step_keys))
   jax.tree.map(np.testing.assert_array_equal, *results)

@@ -82,7 +82,7 @@ def named_method(net, overrides):
   return methods.build(config, net)
 
 
-def engine_of(method, *, chunk=1, num_clients=4, clients_per_round=4):
+def engine_of(method, *, chunk=1, turn=0, num_clients=4, clients_per_round=4):
   """An engine of any method on the tiny data."""
   images, labels = data(np.random.default_rng(0))
   return rounds.Engine(
@@ -93,15 +93,17 @@ def engine_of(method, *, chunk=1, num_clients=4, clients_per_round=4):
     labels=labels,
     mesh=rounds.make_mesh(clients_per_round),
     chunk=chunk,
+    turn=turn,
   )
 
 
 @functools.lru_cache
-def engine(*, chunk=1, num_clients=4, clients_per_round=4, **options):
+def engine(*, chunk=1, turn=0, num_clients=4, clients_per_round=4, **options):
   """An engine; it holds no state of a run, so tests share its compilations."""
   return engine_of(
     method(network(), **options),
     chunk=chunk,
+    turn=turn,
     num_clients=num_clients,
     clients_per_round=clients_per_round,
   )

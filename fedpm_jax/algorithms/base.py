@@ -24,7 +24,8 @@ class Algorithm(NamedTuple):
     broadcast: (server_state) -> payload `[d]`, what all clients of the round
       are sent.
     receive: (payload) -> received: what every client makes of the payload, such
-      as the frozen weights; done once a device, however many clients it trains.
+      as the frozen weights; done once a round on every device, however many
+      clients it trains.
     client_update: (received, local.ClientBatches, client_state, step_keys
       `[S]`) -> (update `[d]`, client_state, info): ONE client, vectorised
       outside; a key for each local step.  The update is what the compressor

@@ -14,6 +14,7 @@ the masks of FedPM, and the number of examples is not in the message.  The
 optimiser is any of optax and starts afresh every round.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -92,7 +93,7 @@ def fedavg(
     arrives='delta',
     init=init,
     broadcast=broadcast,
-    receive=lambda payload: masks.unravel(network.layout, payload),
+    receive=functools.partial(receive, network),
     client_update=client_update,
     server_update=server_update,
     forgets=lambda round_idx: False,
@@ -109,17 +110,25 @@ def initial_params(network: masks.Network) -> jax.Array:
   )
 
 
+def receive(
+  network: masks.Network, params: jax.Array
+) -> tuple[jax.Array, dict[str, Any]]:
+  """Where local training starts: flat, `[d]`, and tensor by tensor."""
+  return params, masks.unravel(network.layout, params)
+
+
 def local_delta(
   network: masks.Network,
   optimizer: optax.GradientTransformation,
-  params: dict[str, Any],
+  received: tuple[jax.Array, dict[str, Any]],
   batches: local.ClientBatches,
   step_keys: jax.Array,
 ) -> tuple[jax.Array, local.Sums]:
   """What a client's S local steps change in the weights, `[d]`, and its sums.
 
-  `params` is where they start, as `masks.unravel` gives it.
+  `received` is where they start, see `receive`.
   """
+  start, params = received
 
   def gradient(params, images, labels, mask, step_key):
     del step_key  # Nothing is drawn.
@@ -130,5 +139,4 @@ def local_delta(
   trained, _, sums = local.train(
     gradient, optimizer, params, optimizer.init(params), batches, step_keys
   )
-  delta = jax.tree.map(jnp.subtract, trained, params)
-  return masks.ravel(network.layout, delta), sums
+  return masks.ravel(network.layout, trained) - start, sums

@@ -106,7 +106,7 @@ def signsgd(
     arrives='mask',
     init=init,
     broadcast=broadcast,
-    receive=lambda q: masks.unravel(network.layout, params_of(q)),
+    receive=lambda q: fedavg.receive(network, params_of(q)),
     client_update=client_update,
     server_update=server_update,
     forgets=lambda round_idx: False,
