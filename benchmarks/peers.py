@@ -5,8 +5,9 @@
 Every implementation is a process of its own that has done the task twice.  Then
 they take turns, `--repeats` times.  A turn is the task once, which does not
 count, and twice more: a process that waited has lost caches, and a virtual
-machine its free memory, which a run of many rounds does not.  Reported are
-medians and the ratio of the medians.  Tasks:
+machine its free memory, which a run of many rounds does not.  Who waits is
+stopped, with all processes that it has started: some peers' never sleep.
+Reported are medians and the ratio of the medians.  Tasks:
 
     conv6, conv4   local steps of 10 clients, batch 128: seconds a client step
     round          a FedPM round: CONV-4, 10 clients x 512 images, 1 epoch, the
@@ -21,9 +22,12 @@ peer's code is part of this repository.
 """
 
 import argparse
+import collections
+import contextlib
 import json
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -139,7 +143,17 @@ class Contender:
     if count:
       self.seconds.append(answers[0] if len(answers) == 1 else wall)
 
+  def stop(self) -> None:
+    """Until `go_on`, for it and its processes: they cost the others no time."""
+    for process in family([p.pid for p in self._processes]):
+      _signal(process, signal.SIGSTOP)
+
+  def go_on(self) -> None:
+    for process in family([p.pid for p in self._processes]):
+      _signal(process, signal.SIGCONT)
+
   def close(self) -> None:
+    self.go_on()
     for process, errors in zip(self._processes, self._errors, strict=True):
       process.stdin.close()
       try:
@@ -149,6 +163,26 @@ class Contender:
         process.wait()
       process.stdout.close()
       errors.close()
+
+
+def family(roots: list[int]) -> list[int]:
+  """Processes and all that they, and these in turn, have started."""
+  listing = subprocess.run(
+    ['ps', '-eo', 'pid=,ppid='], capture_output=True, text=True, check=True
+  ).stdout
+  children = collections.defaultdict(list)
+  for line in listing.splitlines():
+    child, parent = map(int, line.split())
+    children[parent].append(child)
+  found = list(roots)
+  for parent in found:  # grows meanwhile
+    found += children[parent]
+  return found
+
+
+def _signal(process: int, number: int) -> None:
+  with contextlib.suppress(ProcessLookupError):  # It has just ended.
+    os.kill(process, number)
 
 
 def _last(errors) -> str:
@@ -169,24 +203,26 @@ def compare(name: str, args) -> dict:
     'checkout': args.official,
   }
   contenders = []
-  for peer in peers:
-    contender = Contender(peer, task, args.python)
-    if contender.missing:
-      print(f'{name}: without {peer.name}: {contender.missing}', flush=True)
-      contender.close()
-      if peer == OURS:
-        sys.exit('Ours is what all others are compared with.')
-    else:
+  try:
+    for peer in peers:
+      contender = Contender(peer, task, args.python)
       contenders.append(contender)
-  for _ in range(args.repeats):
+      contender.stop()
+      if contender.missing:
+        print(f'{name}: without {peer.name}: {contender.missing}', flush=True)
+        contenders.pop().close()
+        if peer == OURS:
+          sys.exit('Ours is what all others are compared with.')
+    for _ in range(args.repeats):
+      for contender in contenders:
+        contender.go_on()
+        contender.run(count=False)
+        for _ in range(RUNS):
+          contender.run(count=True)
+        contender.stop()
+  finally:
     for contender in contenders:
-      contender.run(count=False)
-      for _ in range(RUNS):
-        contender.run(count=True)
-      # Threads of the one before that still spin must not cost the next one.
-      time.sleep(0.5)
-  for contender in contenders:
-    contender.close()
+      contender.close()
   parts = task['clients'] * task['steps'] if task['what'] == 'steps' else 1
   unit = 'client step' if task['what'] == 'steps' else 'round'
   medians = [statistics.median(c.seconds) / parts for c in contenders]

@@ -14,8 +14,10 @@ Random images in the shape of the paper's data set for that network.
 GFLOP/s count a plain convolution's multiplications and additions, forward and
 twice that backward, whatever the lowering does; the peak is that of square
 matrix products of the same type, on all devices at once, in the same process.
-Times are medians over rounds; `first_round_s` is what the first round takes
-longer, which is mostly compilation.
+Times are medians over rounds.  A round is `clients_s`, until the last symbols
+are on the host, and `rest_s`: what is left of the wire, and the aggregation.
+`wire_s` is all encoding and decoding, summed over threads that run side by side.
+`first_round_s` is what the first round takes longer, mostly compilation.
 """
 
 import argparse
@@ -65,7 +67,7 @@ TABLES = {
 COLUMNS = (
   *('model', 'clients', 'lowering', 'chunk', 'dtype'),
   *('seconds_per_client_step', 'seconds_per_round'),
-  *('clients_s', 'wire_s', 'server_s', 'evaluate_1000_s', 'first_round_s'),
+  *('clients_s', 'rest_s', 'wire_s', 'evaluate_1000_s', 'first_round_s'),
   *('gflops', 'share_of_peak', 'peak_memory_mib'),
 )
 
@@ -162,9 +164,6 @@ def measure(args) -> dict:
     state, row = engine.run(state, cohort, round_idx)
     rows.append(row)
   median = lambda name: float(np.median([row[name] for row in rows[1:]]))
-  for row in rows:
-    others = row['time/clients_s'] + row['time/wire_s']
-    row['time/server_s'] = row['time/round_s'] - others
   peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
   step = median('time/clients_s') / (args.clients * args.steps)
   work = flops_of_step(
@@ -176,8 +175,8 @@ def measure(args) -> dict:
     'seconds_per_client_step': step,
     'seconds_per_round': round_s,
     'clients_s': median('time/clients_s'),
+    'rest_s': round_s - median('time/clients_s'),
     'wire_s': median('time/wire_s'),
-    'server_s': median('time/server_s'),
     'evaluate_1000_s': evaluation(engine, state),
     'first_round_s': first - round_s,
     'gflops': gflops,

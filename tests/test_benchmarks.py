@@ -36,7 +36,7 @@ def test_round_reports_what_it_promises():
   for name in (
     *('seconds_per_client_step', 'seconds_per_round', 'gflops'),
     *('matmul_peak_gflops', 'share_of_peak', 'peak_memory_mib'),
-    *('clients_s', 'wire_s', 'server_s', 'evaluate_1000_s', 'first_round_s'),
+    *('clients_s', 'rest_s', 'wire_s', 'evaluate_1000_s', 'first_round_s'),
   ):
     assert row[name] > 0, name
 
@@ -86,6 +86,35 @@ def test_processes_take_turns(tmp_path):
   assert answers[0] == 'ready'
   assert 0 < float(answers[1]) < 1  # measured
   assert answers[2:] == ['1', '2']
+
+
+def test_who_waits_is_stopped_with_what_it_has_started(
+  benchmarks, tmp_path, monkeypatch
+):
+  import peers
+
+  worker = tmp_path / 'ours.py'
+  daemon = f"subprocess.Popen([{sys.executable!r}, '-c', 'input()'], stdin=-1)"
+  worker.write_text(f'import subprocess; {daemon}\n{COUNTING}')
+  monkeypatch.setattr(peers, 'WORKERS', tmp_path)
+  contender = peers.Contender(peers.OURS, {'clients': 1}, sys.executable)
+  both = peers.family([contender._processes[0].pid])
+  assert len(both) == 2
+
+  def states():
+    command = ['ps', '-o', 'stat=', '-p', ','.join(map(str, both))]
+    return [
+      line[0] for line in subprocess.check_output(command).decode().split()
+    ]
+
+  contender.stop()
+  assert states() == ['T', 'T']
+  contender.go_on()
+  assert 'T' not in states()
+  contender.run(count=True)
+  contender.stop()
+  contender.close()  # goes on first: a process that is stopped cannot end
+  assert peers.family([contender._processes[0].pid]) == both[:1]
 
 
 def test_the_first_run_of_a_turn_does_not_count(
