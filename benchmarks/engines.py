@@ -23,6 +23,7 @@ def build(
   batch: int,
   steps: int,
   chunk: int = 1,
+  turn: int = 0,
   lowering: str = 'auto',
   dtype: str = 'float32',
   method: str = 'fedpm',
@@ -35,6 +36,8 @@ def build(
     batch: B.
     steps: S, local steps of every client.
     chunk: clients that a device vectorises.
+    turn: clients that a device trains before the host codes; 0 for the
+      program's choice.
     lowering: of convolutions.
     dtype: of activations.
     method: 'fedpm', or 'fedavg': SGD on the weights, float32 both ways.
@@ -88,6 +91,7 @@ def build(
     labels=rng.integers(0, classes, count).astype(np.int32),
     mesh=rounds.make_mesh(clients),
     chunk=chunk,
+    turn=turn,
   )
   shape = (clients, steps, batch)
   cohort = rounds.Cohort(

@@ -27,6 +27,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import statistics
 import subprocess
@@ -155,7 +156,8 @@ class Contender:
   def close(self) -> None:
     self.go_on()
     for process, errors in zip(self._processes, self._errors, strict=True):
-      process.stdin.close()
+      with contextlib.suppress(BrokenPipeError):  # It has died.
+        process.stdin.close()
       try:
         process.wait(30)
       except subprocess.TimeoutExpired:
@@ -166,7 +168,12 @@ class Contender:
 
 
 def family(roots: list[int]) -> list[int]:
-  """Processes and all that they, and these in turn, have started."""
+  """Processes and all that they, and these in turn, have started.
+
+  Without the command `ps`, the processes alone.
+  """
+  if not shutil.which('ps'):
+    return list(roots)
   listing = subprocess.run(
     ['ps', '-eo', 'pid=,ppid='], capture_output=True, text=True, check=True
   ).stdout
@@ -203,16 +210,17 @@ def compare(name: str, args) -> dict:
     'checkout': args.official,
   }
   contenders = []
-  try:
+  with contextlib.ExitStack() as stack:  # closes all, even if one has died
     for peer in peers:
       contender = Contender(peer, task, args.python)
-      contenders.append(contender)
+      stack.callback(contender.close)
       contender.stop()
-      if contender.missing:
-        print(f'{name}: without {peer.name}: {contender.missing}', flush=True)
-        contenders.pop().close()
-        if peer == OURS:
-          sys.exit('Ours is what all others are compared with.')
+      if not contender.missing:
+        contenders.append(contender)
+        continue
+      print(f'{name}: without {peer.name}: {contender.missing}', flush=True)
+      if peer == OURS:
+        sys.exit('Ours is what all others are compared with.')
     for _ in range(args.repeats):
       for contender in contenders:
         contender.go_on()
@@ -220,9 +228,6 @@ def compare(name: str, args) -> dict:
         for _ in range(RUNS):
           contender.run(count=True)
         contender.stop()
-  finally:
-    for contender in contenders:
-      contender.close()
   parts = task['clients'] * task['steps'] if task['what'] == 'steps' else 1
   unit = 'client step' if task['what'] == 'steps' else 'round'
   medians = [statistics.median(c.seconds) / parts for c in contenders]
@@ -262,6 +267,8 @@ def main() -> None:
   parser.add_argument('--repeats', type=int, default=3, help='turns')
   parser.add_argument('--json', help='a file')
   args = parser.parse_args()
+  # Whoever is stopped goes on and ends, whatever ends this process.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
   results = {}
   for name in args.task:
     results[name] = compare(name, args)

@@ -14,9 +14,10 @@ Random images in the shape of the paper's data set for that network.
 GFLOP/s count a plain convolution's multiplications and additions, forward and
 twice that backward, whatever the lowering does; the peak is that of square
 matrix products of the same type, on all devices at once, in the same process.
-Times are medians over rounds.  A round is `clients_s`, until the last symbols
-are on the host, and `rest_s`: what is left of the wire, and the aggregation.
-`wire_s` is all encoding and decoding, summed over threads that run side by side.
+Times are medians over rounds.  All clients train in one turn, so that `clients_s`
+is training alone; `rest_s` is the rest of the round: the broadcast before it, the
+messages behind it, and the aggregation.  `wire_s` is the wall time of the
+broadcast and the CPU time of the messages' coding, in threads side by side.
 `first_round_s` is what the first round takes longer, mostly compilation.
 """
 
@@ -151,6 +152,7 @@ def measure(args) -> dict:
     batch=args.batch,
     steps=args.steps,
     chunk=args.chunk,
+    turn=args.clients,
     lowering=args.lowering,
     dtype=args.dtype,
   )

@@ -139,7 +139,7 @@ class Engine:
     )
     broadcast_done = trained_by = time.perf_counter()
     members = self.trainer.members(cohort, round_idx)
-    turns = []
+    states, sums = [], []
 
     def arriving():
       nonlocal trained_by
@@ -147,13 +147,14 @@ class Engine:
         payload, members, state.clients, cohort.ids
       ):
         symbols = _rows(turn.symbols)
-        turns.append(
-          turn._replace(symbols=None, sums=jax.device_get(turn.sums))
-        )
+        seen = len(states) * len(symbols)
+        states.append(turn.clients)
+        sums.append(jax.device_get(turn.sums))
+        del turn  # Symbols are large; each goes when its message is coded.
         trained_by = time.perf_counter()
-        ids = cohort.ids[(len(turns) - 1) * len(symbols) :]
-        _check_losses(turns[-1].sums.loss, ids, round_idx)
-        yield from symbols
+        _check_losses(sums[-1].loss, cohort.ids[seen:], round_idx)
+        while symbols:
+          yield symbols.pop(0)
 
     total, on_device = self.aggregation.start(), jnp.asarray(payload)
     messages, sent = [], []
@@ -175,7 +176,7 @@ class Engine:
     keep = lambda old, *new: old.at[cohort.ids].set(
       jnp.concatenate(new)[:count]
     )
-    clients = jax.tree.map(keep, state.clients, *(t.clients for t in turns))
+    clients = jax.tree.map(keep, state.clients, *states)
     if known:
       known = Known(payload, np.isin(np.arange(self._num_clients), cohort.ids))
     state = State(server, clients, known)
@@ -186,8 +187,7 @@ class Engine:
         ' config.optimizer.learning_rate or server_learning_rate.'
       )
     loss, correct, examples = (
-      np.concatenate(parts)[:count].sum()
-      for parts in zip(*(turn.sums for turn in turns), strict=True)
+      np.concatenate(parts)[:count].sum() for parts in zip(*sums, strict=True)
     )
     uplink_bytes = sum(message.num_bytes for message in messages)
     row = {

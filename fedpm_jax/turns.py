@@ -5,7 +5,8 @@ the successor of pmap); inside a device, chunks of clients follow one another
 (`lax.map`), and inside a chunk they are vectorised (`vmap`).  It takes turns:
 of all clients at once where their symbols fit into memory; else, and where the
 host has nothing else to do meanwhile, one turn trains while the host codes the
-messages of the last one.  Memory is set by chunk and turn, not by the cohort.
+messages of the last one.  Memory is set by chunk and turn and not by the cohort,
+the states aside that clients of some algorithms keep.
 
 Dimensions: K clients in the cohort, T in a turn, N examples, S local steps,
 B batch, d parameters.
@@ -26,7 +27,7 @@ from fedpm_jax.exchange import Method
 
 P = jax.sharding.PartitionSpec
 
-_TURN_BYTES = 2**28  # of symbols, on each device
+_TURN_BYTES = 2**29  # of symbols, on a host
 
 
 class Cohort(NamedTuple):
@@ -171,15 +172,17 @@ def make_clients_step(
   return clients_step
 
 
-def default_turn(compressor: Compressor, chunk: int) -> int:
+def default_turn(compressor: Compressor, chunk: int, devices: int) -> int:
   """How many clients a device trains before the host has their symbols.
 
   On a CPU training leaves the host no time for anything else, and short turns
-  only wait for one another.  Elsewhere the host codes messages meanwhile.
+  only wait for one another.  Elsewhere the host codes messages meanwhile; where
+  it needs the device's guesses (`Exchange.guesses`), those of two clients a turn.
 
   Args:
     compressor: whose symbols wait for the end of the turn.
     chunk: see `make_clients_step`.
+    devices: that train; those of a CPU share its memory.
   """
   if jax.default_backend() != 'cpu':
     return chunk
@@ -188,7 +191,7 @@ def default_turn(compressor: Compressor, chunk: int) -> int:
     num_bytes = -(-num_bytes // 8)  # They are packed.
   else:
     num_bytes *= codecs.base.DTYPES[compressor.symbols].itemsize
-  return max(_TURN_BYTES // num_bytes, chunk)
+  return max(_TURN_BYTES // devices // num_bytes, chunk)
 
 
 class Trainer:
@@ -219,7 +222,7 @@ class Trainer:
     """
     self._seed = seed
     self._devices = mesh.size
-    self._turn = turn or default_turn(method.compressor, chunk)
+    self._turn = turn or default_turn(method.compressor, chunk, mesh.size)
     self._replicated = jax.NamedSharding(mesh, P())
     self._by_client = jax.NamedSharding(mesh, P('clients'))
     self.data = jax.device_put((images, labels), self._replicated)

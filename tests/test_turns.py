@@ -94,8 +94,9 @@ def test_default_turn_fits_into_memory(monkeypatch):
   masks = compressors.COMPRESSORS['bernoulli'](layout)
   floats = compressors.COMPRESSORS['identity'](layout)
   monkeypatch.setattr(turns, '_TURN_BYTES', 40 * d)
-  assert turns.default_turn(floats, 1) == 10
-  assert turns.default_turn(masks, 1) == 40 * d // -(-d // 8)
-  assert turns.default_turn(floats, 12) == 12  # at least one chunk
+  assert turns.default_turn(floats, 1, 1) == 10
+  assert turns.default_turn(floats, 1, 3) == 3
+  assert turns.default_turn(masks, 1, 2) == 20 * d // -(-d // 8)
+  assert turns.default_turn(floats, 12, 1) == 12  # at least one chunk
   monkeypatch.setattr(turns.jax, 'default_backend', lambda: 'gpu')
-  assert turns.default_turn(floats, 3) == 3
+  assert turns.default_turn(floats, 3, 2) == 3
