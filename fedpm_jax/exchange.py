@@ -136,11 +136,12 @@ class Exchange:
   ) -> Iterator[Received]:
     """Every client's message, encoded, metered and decoded, in their order.
 
-    Messages are coded in threads, while later clients still train.
+    Messages are coded in threads, while those of the next turn still train.
 
     Args:
       arriving: the K clients' symbols, `[n]` or, bits, packed uint8
-        `[ceil(n / 8)]`, one after another.
+        `[ceil(n / 8)]`, one after another; perhaps those of idle clients behind
+        them, for whom nobody asks.
       payload: what the round started from, `[d]`.
       ids: int `[K]`.
       round_idx: 0-based.

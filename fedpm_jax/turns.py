@@ -47,16 +47,16 @@ class Cohort(NamedTuple):
 def make_mesh(clients_per_round: int, *, max_devices: int = 0) -> Any:
   """A mesh of one axis, `clients`, over as many devices as help.
 
-  Ten clients on eight devices take two turns, and so they do on five: the
-  smallest number of devices with the fewest turns is used.
+  Of ten clients on eight devices, some train two of them one after the other,
+  and so do all of five: as few devices are used as are no slower.
 
   Args:
     clients_per_round: K.
     max_devices: at most so many; 0 for all that there are.
   """
   available = jax.devices()[: max_devices or None]
-  turns = -(-clients_per_round // len(available))
-  used = -(-clients_per_round // turns)
+  of_a_device = -(-clients_per_round // len(available))
+  used = -(-clients_per_round // of_a_device)
   return jax.sharding.Mesh(np.array(available[:used]), ('clients',))
 
 

@@ -91,7 +91,8 @@ class Codec(NamedTuple):
     symbols: what is coded, a key of `DTYPES`.
     encode: (symbols `[d]`, side) -> payload; ValueError on a caller's mistake.
     decode: (payload, d, side) -> symbols `[d]`, perhaps a read-only view of
-      the payload, which may itself be a view if `verbatim`; WireError on odd bytes, ValueError on a caller's mistake.
+      the payload, which may itself be a view if `verbatim`; WireError on odd
+      bytes, ValueError on a caller's mistake.
     verbatim: whether the payload is `symbol_bytes(symbols)`, nothing else.
   """
 

@@ -26,7 +26,8 @@ network to a power of two may double what is sent.  The last chunk is padded
 with zeros and sent in full: at most `chunk` - 1 symbols that no parameter has,
 and these are counted.  A vector below half a chunk is one smaller chunk.  For
 b < 1 coordinates are left out after the rotation, not before it; their number is
-fixed and their places are the same in all chunks.  Levels are entropy-coded: 1.91, 2.83, 3.77 bits for b = 2, 3, 4.
+fixed and their places are the same in all chunks.  Levels are entropy-coded:
+1.91, 2.83, 3.77 bits for b = 2, 3, 4.
 """
 
 import jax
