@@ -126,7 +126,7 @@ def test_every_damaged_byte_is_detected(codec):
 def test_every_sealed_damage_is_detected_or_without_effect(codec):
   """As above behind the first checksum, so that the inner checks must work."""
   symbols, side = case(codec)
-  body = wire.encode(symbols, side, **fields(codec))[:-4]
+  body = bytes(wire.encode(symbols, side, **fields(codec))[:-4])
   survivors = 0
   for position in range(len(body)):
     for flip in (1, 128, 255):
@@ -151,7 +151,7 @@ def test_every_truncation_and_extension_is_detected(codec):
       wire.decode(message[:length], side, **fields(codec))
   for extra in (b'\0', b'\0\0\0\0', b'\xff' * 5, message):
     with pytest.raises(codecs.WireError, match='message length'):
-      wire.decode(message + extra, side, **fields(codec))
+      wire.decode(bytes(message) + extra, side, **fields(codec))
 
 
 OTHER_HASH = wire.layout_hash(['a', 'b', 'c'], [(4, 3), (0,), (8,)])
@@ -201,7 +201,7 @@ def test_a_sealed_lie_is_named(offset, value, message):
 
 def test_an_oversized_payload_is_refused_unread():
   symbols, side = case('prior')
-  body = wire.encode(symbols, side, **fields())[:-4]
+  body = bytes(wire.encode(symbols, side, **fields())[:-4])
   payload = bytes(10_000)
   body = body[:26] + struct.pack('<I', 10_000) + body[30:34] + payload
   with pytest.raises(codecs.WireError, match='payload length: got 10000'):
@@ -254,7 +254,7 @@ def test_a_theta_that_is_off_by_one_is_detected(monkeypatch, stream_is_checked):
 def test_any_bytes_give_a_wire_error(codec, data):
   """Random bytes: bare, behind a valid header, and with valid checksums."""
   symbols, side = case(codec)
-  message = wire.encode(symbols, side, **fields(codec))
+  message = bytes(wire.encode(symbols, side, **fields(codec)))
   noise = data.draw(st.binary(max_size=120))
   for attack in (
     noise,
@@ -272,7 +272,7 @@ def test_any_bytes_give_a_wire_error(codec, data):
 def test_hostile_bytes_allocate_nothing_of_note(codec):
   """Numbers in a message never set the size of an allocation."""
   symbols, side = case(codec)
-  body = wire.encode(symbols, side, **fields(codec))[:-4]
+  body = bytes(wire.encode(symbols, side, **fields(codec))[:-4])
   attacks = []
   for payload in (
     b'\xff' * 40,
@@ -295,6 +295,26 @@ def test_hostile_bytes_allocate_nothing_of_note(codec):
   finally:
     tracemalloc.stop()
   assert peak < 2**20
+
+
+@ROWS
+def test_a_payload_is_aligned_and_nobody_writes_to_it(codec):
+  symbols, side = case(codec)
+  message = wire.encode(symbols, side, **fields(codec))
+  assert message.readonly
+  payload = np.frombuffer(message, np.uint8)[wire.OVERHEAD_BYTES - 4 :]
+  assert payload.ctypes.data % 64 == 0
+
+
+@pytest.mark.parametrize('codec', ['raw', 'theta_raw'])
+@pytest.mark.parametrize('shift', range(5))
+def test_plain_arrays_are_aligned_wherever_bytes_came_to_lie(codec, shift):
+  symbols, side = case(codec)
+  message = wire.encode(symbols, side, **fields(codec))
+  anywhere = memoryview(bytes(shift) + message)[shift:]
+  got = wire.decode(anywhere, side, **fields(codec))
+  assert got.flags.aligned
+  assert_same(got, symbols)
 
 
 def test_peek():

@@ -25,7 +25,8 @@ def _codec(name: str, number: int, symbols: str) -> base.Codec:
       raise base.WireError(
         f'{name}: payload: got {len(payload)} B, expected {expected}.'
       )
-    return np.frombuffer(payload, little).astype(native, copy=False)
+    # Bytes of a network may begin anywhere; they are copied once, here.
+    return np.require(np.frombuffer(payload, little), native, 'A')
 
   return base.checked(
     name=name,
