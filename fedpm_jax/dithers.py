@@ -14,9 +14,8 @@ stand for it, and tests/test_dithers.py pins it.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from fedpm_jax import threefry
+from fedpm_jax import barriers, threefry
 
 _ROUNDS = 13
 # Words are drawn in multiples of this many: XLA's CPU backend makes no vector
@@ -44,7 +43,7 @@ def bits16(key: jax.Array, size: int) -> jax.Array:
     rounds=_ROUNDS,
   )
   # Hashed once: XLA would fuse the hash into every use of the bits.
-  word = lax.optimization_barrier(word)
+  word = barriers.on_cpu(word)
   halves = word[None] >> np.array([[0], [16]], np.uint32)
-  halves = lax.optimization_barrier(halves.astype(jnp.uint16))
+  halves = barriers.on_cpu(halves.astype(jnp.uint16))
   return halves.reshape(-1)[:size]

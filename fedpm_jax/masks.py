@@ -5,10 +5,10 @@ A network of d parameters is never stored.  Its weights are a pure function of
 each of them, and what a client sends is a mask m ~ Bernoulli(theta).  Models
 know nothing of this: `params = unravel(layout, weights * mask)`.
 
-Everything here is flat, `[d]`, in the order of the layout.  One long vector
-instead of a tree of tensors makes the optimiser one fused loop and keeps the
-carry of a `lax.scan` short, which is what XLA's CPU back end wants
-(jax issue 40150); a message is such a vector too.
+A message, and all that a server believes, is flat, `[d]`, in the order of the
+layout.  A client trains the tree of its tensors (`unravel`), since every step
+needs them as such: cut from one long vector and joined again, they went through
+memory three times as often (a GPU's step of CONV-10 took half as long again).
 
 Theta crosses the wire, and enters every sampler that another machine must
 reproduce, as the integer `q`, uint16, theta = q / 65536, 1 <= q <= 65535.
@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fedpm_jax import dithers, keys, threefry
+from fedpm_jax import barriers, dithers, keys, threefry
 
 SCALE = 65536  # theta = q / SCALE
 Q_MIN, Q_MAX = 1, SCALE - 1
@@ -115,7 +115,7 @@ def ravel(layout: Layout, params: Any) -> jax.Array:
     for part in name.split('/'):
       leaf = leaf[part]
     # Computed in its own shape: flat, every element would ask for its row.
-    leaf = lax.optimization_barrier(leaf)
+    leaf = barriers.on_cpu(leaf)
     flat.append(leaf.reshape(math.prod(shape)))
   return concatenated(flat)
 
@@ -127,8 +127,7 @@ def concatenated(parts: list[jax.Array]) -> jax.Array:
   and then asks for every single element which part it belongs to: without the
   barriers this was a quarter of a training step of the small 'cnn'.
   """
-  parts = lax.optimization_barrier(parts)
-  return lax.optimization_barrier(jnp.concatenate(parts))
+  return barriers.on_cpu(jnp.concatenate(barriers.on_cpu(parts)))
 
 
 # Frozen weights -------------------------------------------------------------
@@ -238,10 +237,25 @@ def scores_of(q: jax.Array) -> jax.Array:
   return jnp.log(q) - jnp.log(SCALE - q)
 
 
-def sample(key: jax.Array, q: jax.Array) -> jax.Array:
-  """A mask m = [u < q] ~ Bernoulli(q / 65536), bool `[d]`, from integers."""
+def sample(key: jax.Array, q: Any) -> Any:
+  """A mask m = [u < q] ~ Bernoulli(q / 65536), from integers.
+
+  Args:
+    key: a typed key.
+    q: uint16 `[d]`, or the tree of such a vector (`unravel`).
+
+  Returns:
+    bool, of the same shape; a tree's is the vector's, cut in the same way.
+  """
+  tensors, tree = jax.tree.flatten(q)
+  ends = np.cumsum([tensor.size for tensor in tensors])
+  drawn = dithers.bits16(key, int(ends[-1]))
+  parts = [
+    drawn[end - tensor.size : end].reshape(tensor.shape) < tensor
+    for tensor, end in zip(tensors, ends, strict=True)
+  ]
   # Compared once, and not again in every later use of the mask.
-  return lax.optimization_barrier(dithers.bits16(key, q.size) < q)
+  return barriers.on_cpu(jax.tree.unflatten(tree, parts))
 
 
 # Straight-through estimators ------------------------------------------------
@@ -256,12 +270,12 @@ ESTIMATORS = {
 
 
 def scores_gradient(
-  params_gradient: jax.Array,
-  weights: jax.Array,
-  theta: jax.Array,
+  params_gradient: Any,
+  weights: Any,
+  theta: Any,
   *,
   estimator: str = 'identity',
-) -> jax.Array:
+) -> Any:
   """The gradient of the loss by the scores, straight through the sampling.
 
   The network saw params = weights * mask with mask ~ Bernoulli(theta) and
@@ -270,17 +284,20 @@ def scores_gradient(
       d loss / d scores = d loss / d params * weights * estimator(theta).
 
   Args:
-    params_gradient: `[d]`.
-    weights: frozen, `[d]`.
-    theta: `[d]`.
+    params_gradient: `[d]`, or a tree of tensors, as the other two.
+    weights: frozen.
+    theta: between 0 and 1.
     estimator: a key of `ESTIMATORS`.
 
   Returns:
-    float32 `[d]`.
+    float32, of the same shape.
   """
-  gradient = params_gradient * weights * ESTIMATORS[estimator](theta)
-  # Once, and not again in each of the optimiser's updates that need it.
-  return lax.optimization_barrier(gradient)
+
+  def of_tensor(gradient, weights, theta):
+    # Once, and not again in each of the optimiser's updates that need it.
+    return barriers.on_cpu(gradient * weights * ESTIMATORS[estimator](theta))
+
+  return jax.tree.map(of_tensor, params_gradient, weights, theta)
 
 
 class Network(NamedTuple):

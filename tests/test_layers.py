@@ -11,6 +11,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / 'fedpm_jax'
 FLOORS = {
   'version': 0,
   'allocator': 0,
+  'barriers': 0,
   'machine': 0,
   'threefry': 0,
   'keys': 0,
@@ -47,7 +48,7 @@ FLOORS = {
 }
 SAME_FLOOR = {
   'keys': {'threefry'},
-  'dithers': {'threefry'},
+  'dithers': {'threefry', 'barriers'},
   'rounds': {'turns', 'exchange', 'aggregation', 'bits'},
   'turns': {'exchange'},
   'bits': {'exchange', 'wire', 'metrics'},

@@ -134,6 +134,26 @@ def test_sample_under_vmap_equals_a_loop():
   np.testing.assert_array_equal(jax.vmap(masks.sample)(many, q), looped)
 
 
+def test_sample_of_a_tree_is_that_of_its_vector(rng):
+  """So is the gradient: a client trains tensors, all others see vectors."""
+  layout = masks.layout_of(
+    {
+      'b': {'kernel': np.zeros((3, 5, 2)), 'bias': np.zeros(2)},
+      'a': {'kernel': np.zeros((7, 4))},
+    }
+  )
+  d = layout.num_parameters
+  q = jnp.asarray(rng.integers(1, 65536, d), jnp.uint16)
+  tree = masks.sample(KEY, masks.unravel(layout, q))
+  np.testing.assert_array_equal(masks.ravel(layout, tree), masks.sample(KEY, q))
+  vectors = jnp.float32(rng.uniform(size=(3, d)))
+  trees = [masks.unravel(layout, vector) for vector in vectors]
+  np.testing.assert_array_equal(
+    masks.ravel(layout, masks.scores_gradient(*trees)),
+    masks.scores_gradient(*vectors),
+  )
+
+
 def test_straight_through_gradient_by_hand():
   """One weight, loss (w m - 1)^2, w = 2, theta = 1/4, m = 1: by paper."""
   weights, theta = jnp.array([2.0]), jnp.array([0.25])

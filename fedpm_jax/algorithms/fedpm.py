@@ -151,36 +151,39 @@ def fedpm(
     scores = score_std * jax.random.normal(key, shape)
     prior = jnp.full(shape, lambda_0, jnp.float32)
     q = masks.quantise(jax.nn.sigmoid(scores))
-    fresh = optimizer.init(scores) if persistent_optimizer else ()
+    tensors = masks.unravel(layout, scores)
+    fresh = optimizer.init(tensors) if persistent_optimizer else ()
     return ServerState(prior, prior, q), fresh
 
   def broadcast(state):
     return state.q
 
   def receive(q):
-    return network.weights(), masks.scores_of(q)
+    # Tensor by tensor: a flat vector would be cut and joined in every step.
+    flat = network.weights(), masks.scores_of(q)
+    return tuple(masks.unravel(layout, vector) for vector in flat)
 
   def client_update(received, batches, client_state, step_keys):
     weights, scores = received
 
     def gradient(scores, images, labels, mask, step_key):
-      theta = jax.nn.sigmoid(scores)
-      sampled = masks.sample(step_key, masks.quantise(theta))
-      params = masks.unravel(layout, weights * sampled)
+      theta = jax.tree.map(jax.nn.sigmoid, scores)
+      q = jax.tree.map(masks.quantise, theta)
+      params = jax.tree.map(jnp.multiply, weights, masks.sample(step_key, q))
       loss = lambda p: local.mean_loss(network.apply, p, images, labels, mask)
       grads, sums = jax.grad(loss, has_aux=True)(params)
-      grads = masks.scores_gradient(
-        masks.ravel(layout, grads), weights, theta, estimator=estimator
-      )
+      grads = masks.scores_gradient(grads, weights, theta, estimator=estimator)
       if regularizer:
         penalty = regularizer / layout.num_parameters
-        grads += penalty * theta * (1 - theta)
+        add = lambda gradient, t: gradient + penalty * t * (1 - t)
+        grads = jax.tree.map(add, grads, theta)
       return grads, sums
 
     state = client_state if persistent_optimizer else optimizer.init(scores)
     scores, state, sums = local.train(
       gradient, optimizer, scores, state, batches, step_keys
     )
+    scores = masks.ravel(layout, scores)
     update = masks.quantise(jax.nn.sigmoid(scores))
     return update, state if persistent_optimizer else (), sums
 
