@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fedpm_jax import barriers
+
 
 @jax.custom_vjp
 def bias_relu(x: jax.Array, bias: jax.Array) -> jax.Array:
@@ -23,8 +25,10 @@ def bias_relu(x: jax.Array, bias: jax.Array) -> jax.Array:
     [..., C].
   """
   # Parameters may be long expressions; not to be fused in, once per pixel.
-  bias = lax.optimization_barrier(bias)
+  bias = barriers.on_cpu(bias)
   y = jnp.maximum(x + lax.expand_dims(bias, range(x.ndim - 1)), 0)
+  # A GPU's compiler makes the three one operation with the convolution before
+  # them, unless it sees the backward pass ask for x + bias > 0.
   return lax.optimization_barrier(y)
 
 
@@ -34,61 +38,72 @@ def _bias_relu_forward(x, bias):
 
 
 def _bias_relu_backward(y, gradient):
-  gradient = lax.optimization_barrier(jnp.where(y > 0, gradient, 0))
+  gradient = barriers.on_cpu(jnp.where(y > 0, gradient, 0))
   return gradient, gradient.sum(range(y.ndim - 1))
 
 
 bias_relu.defvjp(_bias_relu_forward, _bias_relu_backward)
 
 
-def max_pool2x2(x: jax.Array) -> jax.Array:
-  """2x2 max pool, stride 2; an odd last row or column is dropped.
+@jax.custom_vjp
+def pool_bias_relu(x: jax.Array, bias: jax.Array) -> jax.Array:
+  """max(x + bias, 0) of the largest x in 2x2 windows.
+
+  The gradient goes to the first maximum.  JAX derives a slow one from
+  `lax.reduce_window` (select-and-scatter), and one that shares out ties, unlike
+  other frameworks, from `jnp.max`.
+
+  Args:
+    x: [h, 2, w, 2, ..., C], the windows' rows in the second and their columns in
+      the fourth dimension; see `windows2x2`.
+    bias: [C].
+
+  Returns:
+    [h, w, ..., C].
+  """
+  return _pool_bias_relu_forward(x, bias)[0]
+
+
+_NOWHERE = 4  # The corner that gets the gradient where y is 0.
+
+
+def _pool_bias_relu_forward(x, bias):
+  bias = barriers.on_cpu(bias)
+  corners = x[:, 0, :, 0], x[:, 0, :, 1], x[:, 1, :, 0], x[:, 1, :, 1]
+  top = jnp.maximum(corners[0], corners[1])
+  largest = jnp.maximum(top, jnp.maximum(corners[2], corners[3]))
+  y = jnp.maximum(largest + lax.expand_dims(bias, range(largest.ndim - 1)), 0)
+  corner = jnp.full(largest.shape, 3, jnp.uint8)
+  for i in (2, 1, 0):
+    corner = jnp.where(corners[i] == largest, jnp.uint8(i), corner)
+  corner = jnp.where(y > 0, corner, jnp.uint8(_NOWHERE))
+  return lax.optimization_barrier((y, corner))
+
+
+def _pool_bias_relu_backward(corner, gradient):
+  gradient_of_bias = jnp.where(corner != _NOWHERE, gradient, 0)
+  ones = (1,) * (corner.ndim - 2)
+  corners = jnp.arange(4, dtype=jnp.uint8).reshape(1, 2, 1, 2, *ones)
+  corner, gradient = corner[:, None, :, None], gradient[:, None, :, None]
+  return (
+    barriers.on_cpu(jnp.where(corner == corners, gradient, 0)),
+    gradient_of_bias.sum(range(gradient_of_bias.ndim - 1)),
+  )
+
+
+pool_bias_relu.defvjp(_pool_bias_relu_forward, _pool_bias_relu_backward)
+
+
+def windows2x2(x: jax.Array) -> jax.Array:
+  """The 2x2 windows of images, stride 2; an odd last row or column is dropped.
 
   Args:
     x: [B, H, W, C].
 
   Returns:
-    [B, H // 2, W // 2, C].
+    [B (H // 2), 2, W // 2, 2, C].
   """
   batch, height, width, channels = x.shape
   height, width = height // 2, width // 2
   x = x[:, : 2 * height, : 2 * width, :]
-  x = x.reshape(batch * height, 2, width, 2, channels)
-  return max_of_corners(x).reshape(batch, height, width, channels)
-
-
-@jax.custom_vjp
-def max_of_corners(x: jax.Array) -> jax.Array:
-  """Maximum of 2x2 windows; the gradient goes to the first maximum.
-
-  JAX derives a slow gradient from `lax.reduce_window` (select-and-scatter), and
-  one that shares out ties, unlike other frameworks, from `jnp.max`.
-
-  Args:
-    x: [h, 2, w, 2, ...], the windows' rows in the second and their columns in
-      the fourth dimension.
-
-  Returns:
-    [h, w, ...].
-  """
-  return _max_of_corners_forward(x)[0]
-
-
-def _max_of_corners_forward(x):
-  corners = x[:, 0, :, 0], x[:, 0, :, 1], x[:, 1, :, 0], x[:, 1, :, 1]
-  top = jnp.maximum(corners[0], corners[1])
-  largest = jnp.maximum(top, jnp.maximum(corners[2], corners[3]))
-  first = jnp.full(largest.shape, 3, jnp.uint8)
-  for i in (2, 1, 0):
-    first = jnp.where(corners[i] == largest, jnp.uint8(i), first)
-  return lax.optimization_barrier((largest, first))
-
-
-def _max_of_corners_backward(first, gradient):
-  ones = (1,) * (first.ndim - 2)
-  corner = jnp.arange(4, dtype=jnp.uint8).reshape(1, 2, 1, 2, *ones)
-  first, gradient = first[:, None, :, None], gradient[:, None, :, None]
-  return (lax.optimization_barrier(jnp.where(first == corner, gradient, 0)),)
-
-
-max_of_corners.defvjp(_max_of_corners_forward, _max_of_corners_backward)
+  return x.reshape(batch * height, 2, width, 2, channels)

@@ -7,6 +7,7 @@ chosen by name, and 'auto' is the fastest one known for the backend:
             it becomes a grouped convolution; inside a loop on a CPU it is ten
             times slower than im2col.
   im2col    nine shifted copies and one matrix product; no convolution left.
+  mixed     lax, but im2col where cuDNN is slow: few channels or few pixels.
   winograd  a quarter of the multiplications; see `models.winograd`.
 
 Dimensions: B batch, H height, W width, C channels in, O channels out.
@@ -18,10 +19,14 @@ from jax import lax
 
 from fedpm_jax.models import activations, winograd
 
-LOWERINGS = ('lax', 'im2col', 'winograd')
-# The cpu entry was measured.  gpu and tpu were not: im2col is the safe choice
-# there, because it turns one kernel per client into a batched matmul.
-FASTEST = {'cpu': 'winograd', 'gpu': 'im2col', 'tpu': 'im2col'}
+LOWERINGS = ('lax', 'im2col', 'mixed', 'winograd')
+# The entries for cpu and gpu were measured (benchmarks/results).  tpu was not:
+# im2col is the safe choice, because it turns one kernel per client into a
+# batched matmul.
+FASTEST = {'cpu': 'winograd', 'gpu': 'mixed', 'tpu': 'im2col'}
+# Of `mixed`: 3 channels are padded to 8 in passes of their own, and of 4x4
+# images a third of a convolution's products is with the padding around them.
+_FEW_CHANNELS, _FEW_PIXELS = 4, 16
 # With fewer channels the transforms cost more than the products save.
 WINOGRAD_CHANNELS = 8
 
@@ -94,6 +99,10 @@ def conv3x3(x: jax.Array, kernel: jax.Array, *, lowering: str) -> jax.Array:
       'expected [B, H, W, C] and [3, 3, C, O]'
     )
   how = resolve(lowering)
+  if how == 'mixed':
+    _, height, width, channels = x.shape
+    few = channels <= _FEW_CHANNELS or height * width <= _FEW_PIXELS
+    how = 'im2col' if few else 'lax'
   if how == 'lax':
     return lax.conv_general_dilated(
       x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
@@ -128,17 +137,23 @@ def conv_block(
   """
   if resolve(lowering) != 'winograd':
     y = conv3x3(x, kernel, lowering=lowering)
-    y = activations.max_pool2x2(y) if pool else y
-    return activations.bias_relu(y, bias)
+    if not pool:
+      return activations.bias_relu(y, bias)
+    batch, height, width, channels = y.shape
+    y = activations.pool_bias_relu(activations.windows2x2(y), bias)
+    return y.reshape(batch, height // 2, width // 2, channels)
   # It is tiles from here to the next convolution: the change back to images
   # below cancels the change to tiles there, and XLA drops both.
   height, width = x.shape[1:3]
   y = _convolved_tiles(x, kernel)
   if pool:
     half = y.shape[0] // 2
-    y = activations.max_of_corners(y.reshape(half, 2, half, 2, *y.shape[2:]))
+    y = y.reshape(half, 2, half, 2, *y.shape[2:])
+    y = activations.pool_bias_relu(y, bias)
     height, width = height // 2, width // 2
-  return winograd.from_tiles(activations.bias_relu(y, bias), height, width)
+  else:
+    y = activations.bias_relu(y, bias)
+  return winograd.from_tiles(y, height, width)
 
 
 def _convolved_tiles(x, kernel):

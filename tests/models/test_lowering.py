@@ -11,7 +11,7 @@ from fedpm_jax.models import lowering as lowerings
 
 LOWERINGS = lowerings.LOWERINGS
 # Relative L2 error of one convolution or gradient.
-TOLERANCE = {'lax': 2e-6, 'im2col': 2e-6, 'winograd': 5e-6}
+TOLERANCE = {'lax': 2e-6, 'im2col': 2e-6, 'mixed': 2e-6, 'winograd': 5e-6}
 CASES = [  # height, width, channels in, channels out
   (1, 1, 3, 8),
   (2, 2, 8, 64),
@@ -192,7 +192,8 @@ def test_resolve():
   for name in LOWERINGS:
     assert lowerings.resolve(name, 'cpu') == name
   assert lowerings.resolve('auto', 'cpu') == 'winograd'
-  assert lowerings.resolve('auto', 'gpu') == 'im2col'
+  assert lowerings.resolve('auto', 'gpu') == 'mixed'
+  assert lowerings.resolve('auto', 'tpu') == 'im2col'
   assert lowerings.resolve('auto') in LOWERINGS
 
 
