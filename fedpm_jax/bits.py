@@ -109,7 +109,7 @@ def costs(
       ideal[name].append(ideal_bits(name, mask, side))
   known = Known(kept.known_q, kept.known_members)
   for name in DOWNLINK:
-    _, real[name] = exchange.downlink(
+    broadcast = exchange.downlink(
       kept.q,
       known if name == 'theta_news' else (),
       server_state,
@@ -117,6 +117,7 @@ def costs(
       kept.round_idx,
       codec=name,
     )
+    real[name] = broadcast.result().num_bytes
   rows = []
   for name, lengths in real.items():
     row = {

@@ -66,6 +66,18 @@ class Received(NamedTuple):
   seconds: float
 
 
+class Sent(NamedTuple):
+  """The broadcast, after the wire.
+
+  Attributes:
+    num_bytes: the message's length, for each client.
+    seconds: CPU time of a thread to encode and decode it.
+  """
+
+  num_bytes: list[int]
+  seconds: float
+
+
 class _Foreseen(NamedTuple):
   """What the guesses of a round lead to, and which round that was."""
 
@@ -203,11 +215,12 @@ class Exchange:
     round_idx: int,
     *,
     codec: str | None = None,
-  ) -> tuple[np.ndarray, list[int]]:
-    """What the clients decode, and the bytes that each of them receives.
+  ) -> futures.Future[Sent]:
+    """The broadcast, encoded, metered and decoded in a thread.
 
     One message goes to all who have the last theta, and one, without a past, to
-    all others.
+    all others.  No codec of a downlink loses a bit, so that a simulation's
+    clients need not wait for what they know.
 
     Args:
       payload: what the algorithm broadcasts, `[d]`.
@@ -216,6 +229,10 @@ class Exchange:
       ids: the cohort's, `[K]`.
       round_idx: 0-based.
       codec: instead of the method's, to compare.
+
+    Returns:
+      A future; its result raises WireError if a client decoded anything else
+      than the payload.
     """
     codec = codec or self._method.downlink
     address = {
@@ -225,21 +242,28 @@ class Exchange:
     }
     side = codecs.SideInformation(sizes=self._sizes)
     informed = known.members[ids] if known else np.zeros(len(ids), np.bool_)
-    num_bytes = np.zeros(len(ids), np.int64)
+    messages = []
     if informed.any():
       expected = self.expected(known, server_state, round_idx)
-      received, num_bytes[informed] = self._carry(
-        payload,
-        side._replace(expected=expected),
-        codec=codec,
-        **address,
-      )
+      messages.append((informed, side._replace(expected=expected), codec))
     if not informed.all():
-      codec = 'theta_levels' if known else codec
-      received, num_bytes[~informed] = self._carry(
-        payload, side, codec=codec, **address
-      )
-    return received, num_bytes.tolist()
+      messages.append((~informed, side, 'theta_levels' if known else codec))
+
+    def send():
+      start = time.thread_time()
+      num_bytes = np.zeros(len(ids), np.int64)
+      for receivers, side, codec in messages:
+        received, num_bytes[receivers] = self._carry(
+          payload, side, codec=codec, **address
+        )
+        if not np.array_equal(received.view('u1'), payload.view('u1')):
+          raise codecs.WireError(
+            f'broadcast of round {round_idx}: {codec} decoded it to other'
+            ' values.'
+          )
+      return Sent(num_bytes.tolist(), time.thread_time() - start)
+
+    return self._threads.submit(send)
 
   def _map(self, function, arguments):
     """`itertools.starmap` in threads, a few steps ahead of whoever reads it.

@@ -32,7 +32,7 @@ UNITS = {
   'server/agreement': 'share of votes that are those of the majority',
   'time/round_s': 'wall time of the round, evaluation left out',
   'time/clients_s': 'of it, until the last symbols are on the host',
-  'time/wire_s': 'wall time of the broadcast, CPU time of coding messages',
+  'time/wire_s': 'CPU time of coding and decoding all messages',
   'time/eval_s': 'wall time of the evaluation',
 }
 

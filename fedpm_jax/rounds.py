@@ -1,6 +1,7 @@
 """ONE ROUND: the jitted local training, the wire, the jitted aggregation.
 
-    broadcast      the server's payload, encoded, metered, decoded
+    broadcast      the server's payload, encoded, metered, decoded while the
+                   clients train with it: what they decode is the same
     clients_step   one jit: a turn of clients trains and compresses; symbols
                    leave the device packed
     wire           K messages, encoded, metered, decoded
@@ -130,14 +131,12 @@ class Engine:
     start = time.perf_counter()
     count, size = len(cohort.ids), self.method.network.layout.num_parameters
     known = jax.device_get(state.known)
-    payload, downlink_bytes = self.exchange.downlink(
-      np.asarray(self.method.algorithm.broadcast(state.server)),
-      known,
-      state.server,
-      cohort.ids,
-      round_idx,
+    # A copy: the server's own is donated.
+    payload = np.array(self.method.algorithm.broadcast(state.server))
+    broadcast = self.exchange.downlink(
+      payload, known, state.server, cohort.ids, round_idx
     )
-    broadcast_done = trained_by = time.perf_counter()
+    training_from = trained_by = time.perf_counter()
     members = self.trainer.members(cohort, round_idx)
     states, sums = [], []
 
@@ -189,6 +188,8 @@ class Engine:
     loss, correct, examples = (
       np.concatenate(parts)[:count].sum() for parts in zip(*sums, strict=True)
     )
+    broadcast = broadcast.result()
+    downlink_bytes = sum(broadcast.num_bytes)
     uplink_bytes = sum(message.num_bytes for message in messages)
     row = {
       'round_idx': round_idx,
@@ -196,8 +197,8 @@ class Engine:
       'train/accuracy': float(correct / examples),
       'uplink/bytes': uplink_bytes,
       'uplink/bpp_wire': 8 * uplink_bytes / (count * size),
-      'downlink/bytes': sum(downlink_bytes),
-      'downlink/bpp_wire': 8 * sum(downlink_bytes) / (count * size),
+      'downlink/bytes': downlink_bytes,
+      'downlink/bpp_wire': 8 * downlink_bytes / (count * size),
     }
     if self.method.compressor.sends_mask:
       densities = [message.density for message in messages]
@@ -206,9 +207,9 @@ class Engine:
       row['mask/density'] = float(np.mean(densities))
     row |= {f'server/{name}': float(x) for name, x in info.items()}
     row['time/round_s'] = time.perf_counter() - start
-    row['time/clients_s'] = trained_by - broadcast_done
+    row['time/clients_s'] = trained_by - training_from
     coding = sum(message.seconds for message in messages)
-    row['time/wire_s'] = (broadcast_done - start) + coding
+    row['time/wire_s'] = broadcast.seconds + coding
     return state, row
 
 

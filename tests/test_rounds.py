@@ -7,7 +7,16 @@ import pytest
 import toy
 from oracle import plain_fedpm
 
-from fedpm_jax import dithers, exchange, keys, local, masks, rounds, wire
+from fedpm_jax import (
+  codecs,
+  dithers,
+  exchange,
+  keys,
+  local,
+  masks,
+  rounds,
+  wire,
+)
 from fedpm_jax.codecs import dither
 
 
@@ -145,6 +154,30 @@ def test_codecs_carry_the_same_masks_and_thetas(rng, monkeypatch):
   assert sizes['dither'][0] < sizes['prior'][0] < sizes['frequency'][0]
   downlink = [sizes[name][1] for name in ('dither', 'prior', 'frequency')]
   assert sorted(downlink) == downlink
+
+
+@pytest.mark.parametrize('damage', ['values', 'error'])
+def test_a_broadcast_that_clients_cannot_decode_ends_the_round(
+  rng, monkeypatch, damage
+):
+  """They train with it while it is coded: none must go on with another."""
+  engine = toy.engine()
+  carry = engine.exchange._carry
+
+  def damaged(symbols, side, **address):
+    received, num_bytes = carry(symbols, side, **address)
+    if received.dtype != np.uint16:
+      return received, num_bytes  # a client's mask
+    if damage == 'error':
+      raise codecs.WireError('not a message')
+    received = received.copy()
+    received[-1] ^= 1
+    return received, num_bytes
+
+  monkeypatch.setattr(engine.exchange, '_carry', damaged)
+  match = 'not a message' if damage == 'error' else 'other values'
+  with pytest.raises(codecs.WireError, match=match):
+    engine.run(engine.init(), toy.cohort(rng, [0, 1, 2, 3]), 0)
 
 
 def test_who_missed_a_round_gets_the_whole_theta(rng):
