@@ -28,6 +28,7 @@ _RESTARTED = 'FEDPM_JAX_RESTARTED'
 # Whoever has imported these is not a program that has just begun.
 _LARGE = ('numpy', 'jax', 'IPython')
 _KERNEL = pathlib.Path('/sys/kernel/mm/transparent_hugepage/enabled')
+_NVIDIA = pathlib.Path('/dev/nvidiactl')
 
 
 def environment(environ: dict[str, str]) -> dict[str, str]:
@@ -38,10 +39,13 @@ def environment(environ: dict[str, str]) -> dict[str, str]:
 
   Returns:
     A copy with glibc's settings; unchanged where the allocator is not that of
-    glibc 2.35 or newer, the kernel has no huge pages, or somebody has chosen
-    `glibc.malloc` settings already.
+    glibc 2.35 or newer, the kernel has no huge pages, somebody has chosen
+    `glibc.malloc` settings already, or an NVIDIA GPU computes: to compile for
+    it, dozens of threads share the heap, and get in each other's way.
   """
   environ = dict(environ)
+  if _NVIDIA.exists() and environ.get('JAX_PLATFORMS', 'cuda') != 'cpu':
+    return environ
   chosen = environ.get(_VARIABLE, '')
   try:
     offered = '[never]' not in _KERNEL.read_text()

@@ -14,6 +14,7 @@ def offered(tmp_path, monkeypatch):
   kernel = tmp_path / 'enabled'
   kernel.write_text('always [madvise] never\n')
   monkeypatch.setattr(allocator, '_KERNEL', kernel)
+  monkeypatch.setattr(allocator, '_NVIDIA', tmp_path / 'nvidiactl')
   monkeypatch.setattr(allocator, '_uses_glibc', lambda: True)
   return kernel
 
@@ -43,6 +44,14 @@ def test_nothing_is_asked_of_a_kernel_without_huge_pages(offered, kernel):
   else:
     offered.write_text(kernel)
   assert allocator.environment({}) == {}
+
+
+def test_nothing_is_asked_where_an_nvidia_gpu_computes(offered):
+  assert 'GLIBC_TUNABLES' in allocator.environment({})
+  allocator._NVIDIA.touch()
+  for environ in ({}, {'JAX_PLATFORMS': 'cuda'}):
+    assert allocator.environment(environ) == environ
+  assert 'GLIBC_TUNABLES' in allocator.environment({'JAX_PLATFORMS': 'cpu'})
 
 
 def test_nothing_is_asked_of_another_allocator(offered, monkeypatch):
