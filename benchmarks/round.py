@@ -15,10 +15,11 @@ GFLOP/s count a plain convolution's multiplications and additions, forward and
 twice that backward, whatever the lowering does; the peak is that of square
 matrix products of the same type, on all devices at once, in the same process.
 Times are medians over rounds.  All clients train in one turn, so that `clients_s`
-is training alone; `rest_s` is the rest of the round: the broadcast before it, the
-messages behind it, and the aggregation.  `wire_s` is the wall time of the
-broadcast and the CPU time of the messages' coding, in threads side by side.
-`first_round_s` is what the first round takes longer, mostly compilation.
+is training, with the broadcast's coding beside it; `rest_s` is the rest of the
+round: the messages behind it, and the aggregation.  `wire_s` is the CPU time of
+coding the messages and the broadcast, in threads side by side.
+`first_round_s` is what the first round takes longer, mostly compilation.  With
+--training nothing but local training runs, which is soon done.
 """
 
 import argparse
@@ -53,9 +54,9 @@ TABLES = {
   ),
   'gpu': _rows(
     model=('conv6', 'conv10'),
-    lowering=('lax', 'im2col'),
+    lowering=('mixed', 'lax', 'im2col'),
     chunk=(1, 2, 5, 10),
-    dtype=('float32', 'bfloat16'),
+    dtype=('bfloat16', 'float32'),
     steps=(20,),
   ),
   'cohort': _rows(
@@ -107,16 +108,16 @@ def seconds(function, repeats):
 def matmul_peak(dtype) -> float:
   """GFLOP/s of square matrix products, on all devices at once."""
   import jax
-  import jax.numpy as jnp
 
   devices = jax.devices()
-  size = 2048 if devices[0].platform == 'cpu' else 8192
-  matrices = [
-    jax.device_put(jnp.ones((size, size), dtype), device) for device in devices
-  ]
+  # A GPU is kept waiting between products that are not in a row.
+  size, in_a_row = (2048, 1) if devices[0].platform == 'cpu' else (8192, 10)
+  # Of ones it would be another time: a processor's clock depends on the bits.
+  matrix = jax.random.normal(jax.random.key(0), (size, size), dtype)
+  matrices = [jax.device_put(matrix, device) for device in devices]
   product = jax.jit(lambda a: a @ a)
-  time_of_all = seconds(lambda: [product(m) for m in matrices], 7)
-  return len(devices) * 2 * size**3 / time_of_all / 1e9
+  time_of_all = seconds(lambda: [product(m) for m in in_a_row * matrices], 7)
+  return in_a_row * len(devices) * 2 * size**3 / time_of_all / 1e9
 
 
 def evaluation(engine, state) -> float:
@@ -144,7 +145,6 @@ def evaluation(engine, state) -> float:
 def measure(args) -> dict:
   """One configuration, in this process."""
   import jax
-  import numpy as np
 
   engine, cohort = engines.build(
     args.model,
@@ -156,35 +156,20 @@ def measure(args) -> dict:
     lowering=args.lowering,
     dtype=args.dtype,
   )
-  state = engine.init()
-  start = time.perf_counter()
-  state, _ = engine.run(state, cohort, 0)
-  first = time.perf_counter() - start
-  rows = []
-  # The second round compiles what the first one had no need of.
-  for round_idx in range(1, args.repeats + 2):
-    state, row = engine.run(state, cohort, round_idx)
-    rows.append(row)
-  median = lambda name: float(np.median([row[name] for row in rows[1:]]))
-  peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-  step = median('time/clients_s') / (args.clients * args.steps)
+  figures = training if args.training else rounds
+  figures = figures(engine, cohort, args.repeats)
+  step = figures['clients_s'] / (args.clients * args.steps)
   work = flops_of_step(
     engine.method.network.layout, engine.data[0].shape[1:], args.batch
   )
   gflops, peak = work / step / 1e9, matmul_peak(args.dtype)
-  round_s = median('time/round_s')
-  figures = {
+  figures |= {
     'seconds_per_client_step': step,
-    'seconds_per_round': round_s,
-    'clients_s': median('time/clients_s'),
-    'rest_s': round_s - median('time/clients_s'),
-    'wire_s': median('time/wire_s'),
-    'evaluate_1000_s': evaluation(engine, state),
-    'first_round_s': first - round_s,
     'gflops': gflops,
     'matmul_peak_gflops': peak,
     'share_of_peak': gflops / peak,
-    'peak_memory_mib': peak_memory,
+    'peak_memory_mib': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    / 1024,
   }
   memory = jax.devices()[0].memory_stats() or {}
   if 'peak_bytes_in_use' in memory:
@@ -198,10 +183,53 @@ def measure(args) -> dict:
   }
 
 
+def training(engine, cohort, repeats) -> dict:
+  """Seconds of the cohort's local training, in one turn."""
+  import jax
+  import numpy as np
+
+  payload = engine.method.algorithm.broadcast(engine.init().server)
+  members = engine.trainer.members(cohort, 0)
+  train = lambda: list(
+    engine.trainer.turns(np.asarray(payload), members, (), cohort.ids)
+  )
+  start = time.perf_counter()
+  jax.block_until_ready(train())
+  first = time.perf_counter() - start
+  clients = seconds(train, repeats)
+  return {'clients_s': clients, 'first_round_s': first - clients}
+
+
+def rounds(engine, cohort, repeats) -> dict:
+  """Seconds of whole rounds and their parts."""
+  import numpy as np
+
+  state = engine.init()
+  start = time.perf_counter()
+  state, _ = engine.run(state, cohort, 0)
+  first = time.perf_counter() - start
+  rows = []
+  # The second round compiles what the first one had no need of.
+  for round_idx in range(1, repeats + 2):
+    state, row = engine.run(state, cohort, round_idx)
+    rows.append(row)
+  median = lambda name: float(np.median([row[name] for row in rows[1:]]))
+  round_s = median('time/round_s')
+  return {
+    'seconds_per_round': round_s,
+    'clients_s': median('time/clients_s'),
+    'rest_s': round_s - median('time/clients_s'),
+    'wire_s': median('time/wire_s'),
+    'evaluate_1000_s': evaluation(engine, state),
+    'first_round_s': first - round_s,
+  }
+
+
 def measure_apart(args, changes) -> dict:
   """One configuration, in a process of its own."""
   options = vars(args) | changes
   flags = [f'--{name}={options[name]}' for name in (*OPTIONS, 'repeats')]
+  flags += ['--training'] * args.training
   try:
     result = subprocess.run(
       [sys.executable, __file__, *flags, '--json=-'],
@@ -244,6 +272,7 @@ def main() -> None:
   parser.add_argument('--lowering', default='auto')
   parser.add_argument('--dtype', default='float32')
   parser.add_argument('--repeats', type=int, default=3, help='rounds')
+  parser.add_argument('--training', action='store_true', help='and no wire')
   parser.add_argument('--table', choices=TABLES)
   parser.add_argument('--only', nargs='*', default=[], metavar='NAME=VALUE')
   parser.add_argument('--limit', type=int, default=600, help='seconds a row')

@@ -42,6 +42,15 @@ def test_round_reports_what_it_promises():
     assert row[name] > 0, name
 
 
+def test_round_can_measure_training_alone():
+  flags = '--model=conv2 --clients=2 --batch=2 --steps=1 --repeats=1 --json=-'
+  result = run(BENCHMARKS / 'round.py', *flags.split(), '--training')
+  row = json.loads(result.stdout)
+  for name in ('seconds_per_client_step', 'share_of_peak', 'first_round_s'):
+    assert row[name] > 0, name
+  assert 'seconds_per_round' not in row
+
+
 def test_arithmetic_of_a_step_is_that_of_the_paper(benchmarks):
   """CONV-6, batch 128: 118 GFLOP, by hand."""
   import engines
