@@ -24,11 +24,8 @@ def example():
 
 def test_the_example_is_a_method_with_no_other_change(rng, monkeypatch):
   monkeypatch.setitem(compressors.COMPRESSORS, 'mrn', example())
-  flags = dict(
-    re.findall(
-      r'--config\.(wire\.\w+)=(\w+)', README.read_text().split('mrn.py')[1]
-    )
-  )
+  section = README.read_text().split('mrn.py')[1].split('\n## ')[0]
+  flags = dict(re.findall(r'--config\.(wire\.\w+)=(\w+)', section))
   assert flags['wire.compressor'] == 'mrn'
   row = toy.methods_table()['fedavg'] | flags
   engine = toy.engine_of(toy.named_method(toy.network(), row))
