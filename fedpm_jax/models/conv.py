@@ -50,13 +50,13 @@ class ConvNet(nn.Module):
         f'images: got shape {x.shape}, expected [B, H, W, C] with H and W at '
         f'least {2**pools}, for {pools} pools'
       )
-    for i, width in enumerate(self.widths):
-      shape = (3, 3, x.shape[-1], width)
-      kernel, bias = _Parameters(shape, name=f'conv_{i}')()
-      pool = i % 2 == 1
-      x = lowerings.conv_block(
-        x, kernel, bias, pool=pool, lowering=self.lowering
-      )
+    for i in range(0, len(self.widths), 2):
+      pair, inputs = [], x.shape[-1]
+      for j in (i, i + 1):
+        shape = (3, 3, inputs, self.widths[j])
+        pair.append(_Parameters(shape, name=f'conv_{j}')())
+        inputs = self.widths[j]
+      x = lowerings.conv_pair(x, pair, lowering=self.lowering)
     x = x.reshape(x.shape[0], -1)
     for i, width in enumerate((*self.dense_widths, self.num_classes)):
       x = nn.relu(x) if i else x

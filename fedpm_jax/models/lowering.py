@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedpm_jax.models import activations, winograd
+from fedpm_jax.models import activations, matrices, winograd
 
 LOWERINGS = ('lax', 'im2col', 'mixed', 'winograd')
 # The entries for cpu and gpu were measured (benchmarks/results).  tpu was not:
@@ -156,6 +156,40 @@ def conv_block(
   return winograd.from_tiles(y, height, width)
 
 
+def conv_pair(
+  x: jax.Array,
+  parameters: list[tuple[jax.Array, jax.Array]],
+  *,
+  lowering: str,
+) -> jax.Array:
+  """Two convolutions with bias and ReLU, and a 2x2 max pool after them.
+
+  Winograd's many passes over a batch are quick where they stay in a core's own
+  cache: images then come in groups, one after another, with the same result.
+
+  Args:
+    x: [B, H, W, C].
+    parameters: of each convolution, kernel [3, 3, C, O] and bias [O].
+    lowering: 'auto' or one of LOWERINGS.
+
+  Returns:
+    [B, H // 2, W // 2, O].
+  """
+  first, second = parameters
+
+  def pair(x):
+    x = conv_block(x, *first, pool=False, lowering=lowering)
+    return conv_block(x, *second, pool=True, lowering=lowering)
+
+  group = len(x)
+  if resolve(lowering) == 'winograd':
+    group = winograd.group_size(x.shape, second[0].shape)
+  if group == len(x):
+    return pair(x)
+  y = lax.map(pair, x.reshape(-1, group, *x.shape[1:]))
+  return y.reshape(-1, *y.shape[2:])
+
+
 def _convolved_tiles(x, kernel):
   """[B, H, W, C] -> the convolution as tiles [m, m, P, Q, B, O]."""
   tile = winograd.tile_size(*x.shape[1:3])
@@ -177,5 +211,6 @@ def _neighbourhoods(x):
 def _dot(neighbourhoods, kernel):
   """[..., 9 C] x [3, 3, C, O] -> [..., O]."""
   inputs, outputs = neighbourhoods.shape[-1], kernel.shape[-1]
-  y = neighbourhoods.reshape(-1, inputs) @ kernel.reshape(inputs, outputs)
+  rows = neighbourhoods.reshape(-1, inputs)
+  y = matrices.product(rows, kernel.reshape(inputs, outputs))
   return y.reshape(*neighbourhoods.shape[:-1], outputs)

@@ -42,14 +42,20 @@ References:
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fedpm_jax.models import matrices
+
 # Entries of a kernel's gradient below this fraction of the largest become 0.
 ZERO_BELOW = 2.0**-22
+
+# What a group of images takes, transformed and as products; see `group_size`.
+_GROUP_BYTES = 5 * 2**20
 
 # (B^T, G, A^T) of F(m, 3), for the tile sizes m = 2 and m = 4.
 TRANSFORMS = {
@@ -109,6 +115,32 @@ def tile_size(height: int, width: int) -> int:
   return 2 if max(height, width) <= 2 else 4
 
 
+def group_size(image_shape: tuple, kernel_shape: tuple) -> int:
+  """How many images are best convolved at a time.
+
+  Args:
+    image_shape: [B, H, W, C], of the whole batch.
+    kernel_shape: [3, 3, C, O].
+
+  Returns:
+    A divisor of B.  B itself where the loop costs more than it saves: for few
+    groups, and where the transformed kernel, which every group reads and adds
+    its gradient to, is larger than a group.
+  """
+  batch, height, width, _ = image_shape
+  tile = tile_size(height, width)
+  tiles = -(-height // tile) * -(-width // tile)
+  inputs, outputs = kernel_shape[2:]
+  of_a_product = 4 * (tile + 2) ** 2  # float32 for each of its values
+  of_an_image = of_a_product * tiles * (inputs + outputs)
+  fits = _GROUP_BYTES / of_an_image
+  if of_a_product * inputs * outputs > _GROUP_BYTES or batch < 4 * fits:
+    return batch
+  divisors = [size for size in range(1, batch + 1) if batch % size == 0]
+  near = [size for size in divisors if fits / 2 <= size <= 2 * fits]
+  return min(near, key=lambda size: abs(math.log(size / fits)), default=batch)
+
+
 def to_tiles(x: jax.Array, tile: int) -> jax.Array:
   """Cuts images into tiles; the last row and column are padded with zeros.
 
@@ -156,14 +188,17 @@ def _convolve_forward(tiles, kernel):
   kernel_values = kernel_values.reshape(-1, *kernel.shape[2:])
   products = jnp.einsum('tnc,tco->tno', _flatten(values), kernel_values)
   products = _materialize(products).reshape(*values.shape[:-1], -1)
-  return _both_axes(at, products), (values, kernel_values)
+  return _both_axes(at, products), (tiles, kernel_values)
 
 
 def _convolve_backward(residuals, gradient):
-  values, kernel_values = residuals
+  # Transformed again: values are twice as large as tiles, and would have waited
+  # in a memory that is slower than the sums.
+  tiles, kernel_values = residuals
   bt, g, at = TRANSFORMS[gradient.shape[0]]
+  values = _input_transform(tiles, bt)
   d_products = _flatten(_both_axes(at.T, gradient))
-  d_kernel = jnp.einsum('tnc,tno->tco', _flatten(values), d_products)
+  d_kernel = matrices.transposed_product(_flatten(values), d_products)
   d_kernel = _materialize(d_kernel.reshape(len(d_kernel), -1))
   d_kernel = _dense(np.kron(g, g).T, d_kernel)
   noise = ZERO_BELOW * jnp.abs(d_kernel).max()

@@ -8,6 +8,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from fedpm_jax.models import lowering as lowerings
+from fedpm_jax.models import winograd
 
 LOWERINGS = lowerings.LOWERINGS
 # Relative L2 error of one convolution or gradient.
@@ -113,6 +114,35 @@ def test_blocks_in_a_row(rng, lowering, size):
   for got, want in zip(results, expected, strict=True):
     assert got.shape == want.shape
     assert relative_error(got, want) < 2e-5
+
+
+def test_images_in_groups_are_convolved_alike(rng, monkeypatch):
+  """A pair of convolutions, one group of images after another."""
+  x, first, _ = example(rng, 6, 5, 3, 8, batch=12)
+  _, second, _ = example(rng, 1, 1, 8, 16)
+  arguments = x, first, second, np.float32(rng.normal(size=24))
+  gradient = np.float32(rng.normal(size=(12, 3, 2, 16)))
+
+  def pair(x, first, second, biases):
+    parameters = (first, biases[:8]), (second, biases[8:])
+    return lowerings.conv_pair(x, parameters, lowering='winograd')
+
+  def results():
+    compiled = fast_jit(value_and_gradients(pair)).lower(*arguments, gradient)
+    return ' while(' in compiled.compile().as_text(), compiled.compile()(
+      *arguments, gradient
+    )
+
+  loops, together = results()
+  assert not loops
+  size = winograd.group_size(x.shape, second.shape)
+  assert size == 12
+  monkeypatch.setattr(winograd, '_GROUP_BYTES', 40_000)
+  assert winograd.group_size(x.shape, second.shape) == 3
+  loops, in_groups = results()
+  assert loops
+  for got, want in zip(in_groups, together, strict=True):
+    assert relative_error(got, want) < 5e-6
 
 
 @pytest.mark.parametrize('lowering', LOWERINGS)

@@ -4,6 +4,8 @@ import fractions
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedpm_jax.models import winograd
 
@@ -39,3 +41,34 @@ def test_tiles_and_back(rng, tile, size):
 def test_small_images_get_small_tiles():
   assert winograd.tile_size(2, 2) == winograd.tile_size(1, 2) == 2
   assert winograd.tile_size(3, 2) == winograd.tile_size(32, 32) == 4
+
+
+@given(
+  batch=st.integers(1, 300),
+  side=st.integers(2, 64),
+  inputs=st.sampled_from([3, 32, 64, 256]),
+  outputs=st.sampled_from([32, 64, 128, 512]),
+)
+def test_groups_divide_the_batch_and_fit(batch, side, inputs, outputs):
+  shapes = (batch, side, side, inputs), (3, 3, inputs, outputs)
+  size = winograd.group_size(*shapes)
+  assert batch % size == 0
+  if size < batch:
+    tile = winograd.tile_size(side, side)
+    products = 4 * (tile + 2) ** 2
+    tiles = (-(-side // tile)) ** 2
+    fits = winograd._GROUP_BYTES / (products * tiles * (inputs + outputs))
+    assert size <= 2 * fits
+    assert batch >= 2 * size
+    assert products * inputs * outputs <= winograd._GROUP_BYTES
+
+
+def test_groups_of_the_networks_of_the_paper():
+  """CONV-6, batch 128: what was measured; see README."""
+  pairs = (32, 64), (16, 128), (8, 256)
+  sizes = [
+    winograd.group_size((128, side, side, width), (3, 3, width, width))
+    for side, width in pairs
+  ]
+  assert sizes == [4, 8, 128]
+  assert winograd.group_size((10, 32, 32, 32), (3, 3, 32, 64)) == 10
