@@ -28,7 +28,8 @@ The price is rounding: F(4, 3) multiplies by up to 8 and cancels again.  One
 convolution is within 4e-6 of float64 (relative L2; a direct sum in float32:
 8e-7), and sums that are exactly 0 come out as noise.  In the gradient of the
 kernel that would matter, because Adam makes full steps of the smallest noise:
-entries below 2^-22 of the largest are set to 0.
+entries below 2^-22 of the largest are set to 0, in every group of images that
+is convolved by itself.
 
 Activations are kept as *tiles*, [m, m, P, Q, B, C]: the pixel (a, b) of the
 m x m tile (p, q) of every image.  A transform is then a weighted sum of whole
@@ -192,8 +193,8 @@ def _convolve_forward(tiles, kernel):
 
 
 def _convolve_backward(residuals, gradient):
-  # Transformed again: values are twice as large as tiles, and would have waited
-  # in a memory that is slower than the sums.
+  # Transformed again: in a loop over groups of images, values, twice as large as
+  # tiles, would have waited in a memory that is slower than the sums.
   tiles, kernel_values = residuals
   bt, g, at = TRANSFORMS[gradient.shape[0]]
   values = _input_transform(tiles, bt)
