@@ -156,8 +156,8 @@ def measure(args) -> dict:
     lowering=args.lowering,
     dtype=args.dtype,
   )
-  figures = training if args.training else rounds
-  figures = figures(engine, cohort, args.repeats)
+  parts = training if args.training else rounds
+  figures = parts(engine, cohort, args.repeats)
   step = figures['clients_s'] / (args.clients * args.steps)
   work = flops_of_step(
     engine.method.network.layout, engine.data[0].shape[1:], args.batch
@@ -168,8 +168,6 @@ def measure(args) -> dict:
     'gflops': gflops,
     'matmul_peak_gflops': peak,
     'share_of_peak': gflops / peak,
-    'peak_memory_mib': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    / 1024,
   }
   memory = jax.devices()[0].memory_stats() or {}
   if 'peak_bytes_in_use' in memory:
@@ -197,7 +195,11 @@ def training(engine, cohort, repeats) -> dict:
   jax.block_until_ready(train())
   first = time.perf_counter() - start
   clients = seconds(train, repeats)
-  return {'clients_s': clients, 'first_round_s': first - clients}
+  return {
+    'clients_s': clients,
+    'first_round_s': first - clients,
+    'peak_memory_mib': peak_memory_mib(),
+  }
 
 
 def rounds(engine, cohort, repeats) -> dict:
@@ -215,6 +217,7 @@ def rounds(engine, cohort, repeats) -> dict:
     rows.append(row)
   median = lambda name: float(np.median([row[name] for row in rows[1:]]))
   round_s = median('time/round_s')
+  peak_memory = peak_memory_mib()  # of training, not of the evaluation
   return {
     'seconds_per_round': round_s,
     'clients_s': median('time/clients_s'),
@@ -222,7 +225,13 @@ def rounds(engine, cohort, repeats) -> dict:
     'wire_s': median('time/wire_s'),
     'evaluate_1000_s': evaluation(engine, state),
     'first_round_s': first - round_s,
+    'peak_memory_mib': peak_memory,
   }
+
+
+def peak_memory_mib() -> float:
+  """Of this process, until now."""
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure_apart(args, changes) -> dict:

@@ -164,8 +164,8 @@ def conv_pair(
 ) -> jax.Array:
   """Two convolutions with bias and ReLU, and a 2x2 max pool after them.
 
-  Winograd's many passes over a batch are quick where they stay in a core's own
-  cache: images then come in groups, one after another, with the same result.
+  Winograd makes many passes over a batch, which wait for memory where the batch is
+  large: images then come in groups, one after another, with the same result.
 
   Args:
     x: [B, H, W, C].

@@ -32,7 +32,11 @@ def transposed_product(a: jax.Array, b: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def product(a: jax.Array, b: jax.Array) -> jax.Array:
-  """a b, [n, c] and [c, o], with a gradient of b by `transposed_product`."""
+  """a b, [n, c] and [c, o], for n much larger than a batch.
+
+  Of a batch's rows `dense.product` is the one: it orders what reads its kernel,
+  and so computes the gradient of a, which a first layer has no need of.
+  """
   return a @ b
 
 
