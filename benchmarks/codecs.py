@@ -21,8 +21,9 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from fedpm_jax import codecs, wire
+from fedpm_jax import codecs
 from fedpm_jax.codecs import dither
+from fedpm_jax.protocol import wire
 
 MASKS = ('bitpack', 'frequency', 'per_tensor', 'prior', 'dither')
 

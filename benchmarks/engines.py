@@ -48,8 +48,10 @@ def build(
   import numpy as np
   import optax
 
-  from fedpm_jax import algorithms, compressors, machine, rounds
-  from fedpm_jax import network as networks
+  from fedpm_jax import algorithms, compressors
+  from fedpm_jax.models import network as networks
+  from fedpm_jax.simulation import rounds
+  from fedpm_jax.system import machine
 
   machine.use_all_cores()
   # With e, SGD of the weights diverges.

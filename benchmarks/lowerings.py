@@ -63,7 +63,7 @@ def table(runs) -> str:
 
 def draw(runs, path: pathlib.Path) -> None:
   """Every seed as a thin line, the mean as a thick one."""
-  from fedpm_jax import plots
+  from fedpm_jax.reports import plots
 
   plt = plots.pyplot()
   names = ('eval/accuracy_mean', 'train/loss', 'uplink/bpp_wire')

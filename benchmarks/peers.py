@@ -39,7 +39,7 @@ from typing import NamedTuple
 
 from engines import SHAPES
 
-from fedpm_jax import allocator
+from fedpm_jax.system import allocator
 
 RUNS = 2  # of a turn that count
 WORKERS = pathlib.Path(__file__).parent / 'workers'

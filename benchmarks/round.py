@@ -34,7 +34,7 @@ import time
 
 import engines
 
-from fedpm_jax import allocator
+from fedpm_jax.system import allocator
 
 OPTIONS = ('model', 'clients', 'batch', 'steps', 'chunk', 'lowering', 'dtype')
 
@@ -125,7 +125,8 @@ def evaluation(engine, state) -> float:
   import jax
   import numpy as np
 
-  from fedpm_jax import evaluate, keys
+  from fedpm_jax.prng import keys
+  from fedpm_jax.simulation import evaluate
 
   test = evaluate.padded(
     np.asarray(engine.data[0][:1000]),

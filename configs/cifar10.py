@@ -15,7 +15,7 @@ Its non-iid variant, 4 classes or a little more per client:
         --config.data.sizes=unequal --workdir=runs/cifar10_c4
 """
 
-from fedpm_jax import config as configs
+from fedpm_jax.experiments import config as configs
 
 
 def get_config():

@@ -8,7 +8,7 @@ every round, 400 rounds.  Meant for a GPU.
         --config.rounds=50 --workdir=runs/cifar100_50
 """
 
-from fedpm_jax import config as configs
+from fedpm_jax.experiments import config as configs
 
 
 def get_config():

@@ -10,7 +10,7 @@ a GPU.
     python -m fedpm_jax.train --config=configs/cifar10_partial.py
 """
 
-from fedpm_jax import config as configs
+from fedpm_jax.experiments import config as configs
 
 
 def get_config():

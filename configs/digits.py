@@ -15,7 +15,7 @@ Expect: test accuracy 0.985, 0.07 bits per parameter up; see README.md.
 
 import math
 
-from fedpm_jax import config as configs
+from fedpm_jax.experiments import config as configs
 
 
 def get_config():

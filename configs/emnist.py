@@ -8,7 +8,7 @@ every round, 200 rounds.  Meant for a GPU.
     python -m fedpm_jax.train --config=configs/emnist.py
 """
 
-from fedpm_jax import config as configs
+from fedpm_jax.experiments import config as configs
 
 
 def get_config():

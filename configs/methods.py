@@ -11,7 +11,7 @@ kernels.
 
 import math
 
-from fedpm_jax import config as configs
+from fedpm_jax.experiments import config as configs
 
 # Masks of frozen random weights, and what is sent of them.
 _MASKS = {

@@ -16,7 +16,7 @@ In full:
     python -m fedpm_jax.train --config=configs/mnist.py
 """
 
-from fedpm_jax import config as configs
+from fedpm_jax.experiments import config as configs
 
 
 def get_config():

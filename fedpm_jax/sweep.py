@@ -8,215 +8,19 @@ fails is listed at the end, and the others go on.  `python -m fedpm_jax.report
 --sweep=runs/comparison` makes tables and pictures of the folders.
 """
 
-from fedpm_jax import allocator
+from fedpm_jax.system import allocator
 
 if __name__ == '__main__':
   allocator.restart_with_huge_pages()
 
-import contextlib
-import functools
-import importlib.util
 import pathlib
-import re
 import signal
 import sys
-import time
-import types
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
-import ml_collections
-import tqdm
 from absl import app, flags, logging
 
-from fedpm_jax import config as configs
-from fedpm_jax import machine, metrics, train, workers
-from fedpm_jax import method as methods
-
-_NEEDED = ('data', 'method', 'seed')  # labels that every run has
-_VALUE = re.compile(r'[A-Za-z0-9_+-][A-Za-z0-9_.+-]*')  # a folder's name
-
-
-class Run(NamedTuple):
-  """One run of a sweep.
-
-  Attributes:
-    labels: what it is a run of, in the order of the folders, for example
-      `{'data': 'digits', 'method': 'fedpm', 'split': 'iid', 'seed': '0'}`.
-    config: of `fedpm_jax.train`.
-  """
-
-  labels: dict[str, str]
-  config: ml_collections.ConfigDict
-
-
-def read(path: pathlib.Path) -> list[Run]:
-  """The runs of a sweep's file.
-
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: it has no get_sweep, or its runs make no sense (`check`).
-  """
-  if not path.is_file():
-    raise FileNotFoundError(f'There is no sweep {path}; see configs/sweeps.')
-  module = load(path)
-  if not hasattr(module, 'get_sweep'):
-    raise ValueError(f'{path} has no function get_sweep() -> list[sweep.Run].')
-  runs = list(module.get_sweep())
-  check(runs)
-  return runs
-
-
-@functools.cache
-def load(path: pathlib.Path) -> types.ModuleType:
-  """The module of a configuration's file, for files that build upon another.
-
-  Raises:
-    ValueError: it is no Python file.
-  """
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  if spec is None:
-    raise ValueError(f'A configuration is a Python file, *.py, got {path}.')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-def check(runs: list[Run]) -> None:
-  """Raises ValueError for the first run that cannot be meant."""
-  seen = set()
-  for run in runs:
-    names = list(run.labels)
-    if names != list(runs[0].labels) or not set(_NEEDED) <= set(names):
-      raise ValueError(
-        f'All runs need the same labels, {_NEEDED} among them: got {names}'
-        f' and {list(runs[0].labels)}.'
-      )
-    for name, value in run.labels.items():
-      if not isinstance(value, str) or not _VALUE.fullmatch(value):
-        raise ValueError(
-          f'A label names a folder: letters, digits and _ . + -, got {name} ='
-          f' {value!r}.'
-        )
-    folder = directory(run.labels)
-    if folder in seen:
-      raise ValueError(f'Two runs have the folder {folder}: label them apart.')
-    seen.add(folder)
-    try:
-      methods.check(run.config)
-    except ValueError as error:
-      raise ValueError(f'{folder}: {error}') from error
-
-
-def directory(labels: dict[str, str]) -> pathlib.Path:
-  """A run's folder, relative to that of the sweep."""
-  return pathlib.Path(
-    *(f'seed_{v}' if name == 'seed' else v for name, v in labels.items())
-  )
-
-
-def select(runs: list[Run], only: list[str]) -> list[Run]:
-  """The runs that every `label=value,value` of `only` allows.
-
-  Raises:
-    ValueError: there is no such label, value or run.
-  """
-  for text in only:
-    name, _, values = text.partition('=')
-    known = {}  # in the order of the sweep
-    for run in runs:
-      if name not in run.labels:
-        raise ValueError(
-          f'--only takes label=value,value with a label of'
-          f' {list(run.labels)}, got {text!r}.'
-        )
-      known[run.labels[name]] = None
-    wanted = values.split(',')
-    for value in wanted:
-      if value not in known:
-        raise ValueError(
-          f'--only {text}: {name} is one of {list(known)} here, got {value!r}.'
-        )
-    runs = [run for run in runs if run.labels[name] in wanted]
-  if not runs:
-    raise ValueError('The sweep has no runs: nothing to do.')
-  return runs
-
-
-def is_finished(folder: pathlib.Path, config: ml_collections.ConfigDict):
-  """Whether the folder holds the finished run of just this configuration."""
-  if not (folder / 'summary.json').exists():
-    return False
-  there = metrics.read_json(folder / 'config.json')
-  return there == metrics.to_json(configs.to_dict(config))
-
-
-def prepare(
-  runs: list[Run], workdir: pathlib.Path
-) -> list[tuple[pathlib.Path, ml_collections.ConfigDict]]:
-  """Labels the folders of all runs, so that a report knows what is missing.
-
-  Returns:
-    Folder and configuration of the runs that are not finished.
-  """
-  tasks = []
-  for run in runs:
-    folder = workdir / directory(run.labels)
-    metrics.write_json(folder / 'labels.json', run.labels)
-    if is_finished(folder, run.config):
-      (folder / 'error.txt').unlink(missing_ok=True)
-    else:
-      tasks.append((folder, run.config))
-  return tasks
-
-
-def execute(
-  runs: list[Run],
-  workdir: pathlib.Path,
-  *,
-  jobs: int = 1,
-  function: Callable[..., dict[str, Any]] = train.train,
-) -> int:
-  """Runs what is not finished: a bar on a terminal, a line a run elsewhere.
-
-  Args:
-    runs: checked ones.
-    workdir: of the sweep.
-    jobs: processes side by side; 0 for all runs in this one.
-    function: of `workers.run_one`.
-
-  Returns:
-    The exit code: 0, or 1 if runs failed.
-  """
-  begun, failed = time.perf_counter(), []
-  tasks = prepare(runs, workdir)
-  if jobs:
-    outcomes = workers.side_by_side(tasks, function, min(jobs, len(tasks)))
-  else:
-    outcomes = (workers.run_one(*task, function) for task in tasks)
-  with (
-    contextlib.closing(outcomes),
-    tqdm.tqdm(total=len(tasks), unit='run', disable=None) as bar,
-  ):
-    for outcome in outcomes:
-      name = outcome.folder.relative_to(workdir)
-      result = outcome.error or f'accuracy {outcome.accuracy:.4f}'
-      line = f'{name}  {outcome.seconds:.0f} s  {result}'
-      if outcome.error:
-        failed.append(f'{name}: {outcome.error}')
-        bar.write(line, file=sys.stderr)
-      elif bar.disable:
-        print(line, flush=True)
-      bar.set_postfix_str(line, refresh=False)
-      bar.update()
-  print(
-    f'{len(runs)} runs in {workdir}: {len(runs) - len(tasks)} were finished'
-    f' before, {len(tasks) - len(failed)} now, {len(failed)} failed;'
-    f' {time.perf_counter() - begun:.0f} s.'
-  )
-  for text in failed:
-    print(f'failed: {text}', file=sys.stderr)
-  return 1 if failed else 0
+from fedpm_jax.experiments import sweeps
+from fedpm_jax.system import files, machine
 
 
 def main() -> None:
@@ -236,14 +40,14 @@ def main() -> None:
     if len(argv) > 1:
       raise ValueError(f'Unexpected arguments: {argv[1:]}; see --help.')
     file = pathlib.Path(path.value)
-    sweep = read(file)
+    sweep = sweeps.read(file)
     folder = pathlib.Path(workdir.value or pathlib.Path('runs') / file.stem)
-    runs = select(sweep, only.value)
-    order = [str(directory(run.labels)) for run in sweep]
-    metrics.write_json(folder / 'sweep.json', order)
+    runs = sweeps.select(sweep, only.value)
+    order = [str(sweeps.directory(run.labels)) for run in sweep]
+    files.write_json(folder / 'sweep.json', order)
     if not jobs.value:
       machine.keep_compiled_programs()
-    sys.exit(execute(runs, folder, jobs=jobs.value))
+    sys.exit(sweeps.execute(runs, folder, jobs=jobs.value))
 
   def interrupt(*_):
     raise KeyboardInterrupt

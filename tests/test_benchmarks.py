@@ -56,7 +56,7 @@ def test_arithmetic_of_a_step_is_that_of_the_paper(benchmarks):
   import engines
   import round as rounds
 
-  from fedpm_jax import network as networks
+  from fedpm_jax.models import network as networks
 
   shape, classes = engines.SHAPES['conv6']
   spec = networks.Spec('conv6', shape, classes, 0, 'signed_constant', 1.0)

@@ -7,85 +7,45 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / 'fedpm_jax'
 
-# A module may import those of lower floors, and what is named beside it.
-FLOORS = {
-  'version': 0,
-  'allocator': 0,
-  'barriers': 0,
-  'machine': 0,
-  'threefry': 0,
-  'keys': 0,
-  'dithers': 0,
-  'masks': 1,
-  'models': 1,
-  'data': 1,
-  'codecs': 1,
-  'compressors': 2,
-  'local': 2,
-  'network': 2,
-  'algorithms': 3,
-  'rounds': 4,
-  'turns': 4,
-  'aggregation': 4,
-  'exchange': 4,
-  'bits': 4,
-  'wire': 4,
-  'evaluate': 4,
-  'metrics': 4,
-  'checkpoint': 4,
-  'artifact': 4,
-  'train': 5,
-  'experiment': 5,
-  'method': 5,
-  'plots': 5,
-  'report': 5,
-  'config': 5,
-  'comparison': 5,
-  'comparison_plots': 5,
-  'comparison_tables': 5,
-  'workers': 5,
-  'sweep': 5,
+# From the ground up.  A folder imports only folders before it.
+FOLDERS = (
+  'system',
+  'prng',
+  'codecs',
+  'masks',
+  'data',
+  'models',
+  'compressors',
+  'algorithms',
+  'protocol',
+  'simulation',
+  'reports',
+  'experiments',
+)
+# At the top of the package lie the programs, and what a notebook imports.
+PROGRAMS = {'__init__', 'train', 'sweep', 'report'}
+# Only these folders may import that library.
+ONLY_IN = {
+  'ml_collections': {'experiments', 'programs'},
+  'orbax': {'experiments'},
+  'matplotlib': {'reports'},
+  'constriction': {'codecs'},
+  'flax': {'models'},
 }
-SAME_FLOOR = {
-  'keys': {'threefry'},
-  'dithers': {'threefry', 'barriers'},
-  'rounds': {'turns', 'exchange', 'aggregation', 'bits'},
-  'turns': {'exchange'},
-  'bits': {'exchange', 'wire', 'metrics'},
-  'exchange': {'wire', 'aggregation'},
-  'artifact': {'wire', 'metrics'},
-  'experiment': {'config', 'method'},
-  'method': {'config'},
-  'comparison_plots': {'comparison', 'plots'},
-  'comparison_tables': {'comparison'},
-  'report': {
-    'plots',
-    'experiment',
-    'config',
-    'comparison',
-    'comparison_plots',
-    'comparison_tables',
-  },
-  'sweep': {'train', 'config', 'method', 'workers'},
-  'train': {'plots', 'report', 'experiment'},
-}
-FORBIDDEN = {
-  'algorithms': {'data', 'codecs', 'models', 'wire', 'network'},
-  'codecs': {'jax', 'flax', 'optax'},
-  'data': {'jax', 'flax', 'optax'},
-}
-EVERYWHERE_BUT = {
-  'ml_collections': {'train', 'experiment', 'config', 'method', 'sweep'}
-}
+WITHOUT_JAX = ('codecs', 'data')
 
 FILES = sorted(PACKAGE.rglob('*.py'))
+EACH_FILE = pytest.mark.parametrize(
+  'path', FILES, ids=lambda p: str(p.relative_to(PACKAGE))
+)
 
 
-def _room(path):
-  return path.relative_to(PACKAGE).with_suffix('').parts[0]
+def room(path):
+  parts = path.relative_to(PACKAGE).parts
+  return parts[0] if len(parts) > 1 else 'programs'
 
 
-def _imports(path):
+def imports(path):
   """Every imported module, dotted, and `fedpm_jax.x` for `from fedpm_jax`."""
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.Import):
@@ -95,31 +55,36 @@ def _imports(path):
       yield from (f'{node.module}.{alias.name}' for alias in node.names)
 
 
-@pytest.mark.parametrize(
-  'path', FILES, ids=lambda p: str(p.relative_to(PACKAGE))
-)
+@EACH_FILE
 def test_imports_point_down(path):
-  room = _room(path)
-  if room == '__init__':
-    return
-  for name in _imports(path):
+  here = room(path)
+  floor = (*FOLDERS, 'programs').index(here)
+  for name in imports(path):
     root, *rest = name.split('.')
-    assert root not in FORBIDDEN.get(room, ()), f'{path} imports {name}'
-    assert room in EVERYWHERE_BUT.get(root, {room}), f'{path} imports {name}'
-    if root != 'fedpm_jax' or rest[0] == room:
-      continue
-    assert rest[0] not in FORBIDDEN.get(room, ()), f'{path} imports {name}'
-    below = FLOORS[rest[0]] < FLOORS[room]
-    beside = rest[0] in SAME_FLOOR.get(room, ())
-    assert below or beside, f'{path} imports {name}'
+    assert here in ONLY_IN.get(root, {here}), f'{path} imports {name}'
+    if here in WITHOUT_JAX:
+      assert root not in ('jax', 'flax', 'optax'), f'{path} imports {name}'
+    if root == 'fedpm_jax' and rest[0] in FOLDERS and rest[0] != here:
+      assert FOLDERS.index(rest[0]) < floor, f'{path} imports {name}'
 
 
-def test_every_room_has_a_floor_and_every_floor_a_room():
-  assert {_room(path) for path in FILES} - {'__init__'} == set(FLOORS)
+def test_the_package_has_these_rooms_and_nothing_loose():
+  found = {path.name for path in PACKAGE.iterdir()} - {'__pycache__'}
+  programs = {f'{name}.py' for name in PROGRAMS} | {'py.typed'}
+  assert found == set(FOLDERS) | programs
 
 
-@pytest.mark.parametrize(
-  'path', FILES, ids=lambda p: str(p.relative_to(PACKAGE))
-)
-def test_files_are_short(path):
-  assert len(path.read_text().splitlines()) <= 400
+@EACH_FILE
+def test_files_and_functions_are_short(path):
+  text = path.read_text()
+  assert len(text.splitlines()) <= 400
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, ast.FunctionDef):
+      body = [n for n in node.body if not _is_docstring(n)]
+      lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+      nested = any(isinstance(n, ast.FunctionDef) for n in node.body)
+      assert lines <= 64 or nested, f'{path}: {node.name} has {lines} lines'
+
+
+def _is_docstring(node):
+  return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import toy
 
-from fedpm_jax import compressors, keys, masks
+from fedpm_jax import compressors, masks
+from fedpm_jax.prng import keys
 
 README = pathlib.Path(__file__).parent.parent / 'README.md'
 

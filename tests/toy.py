@@ -9,10 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fedpm_jax import algorithms, compressors, keys, masks, rounds, sweep
-from fedpm_jax import config as configs
-from fedpm_jax import method as methods
-from fedpm_jax import network as networks
+from fedpm_jax import algorithms, compressors, masks
+from fedpm_jax.experiments import config as configs
+from fedpm_jax.experiments import method as methods
+from fedpm_jax.experiments import sweeps
+from fedpm_jax.models import network as networks
+from fedpm_jax.models.network import Network
+from fedpm_jax.prng import keys
+from fedpm_jax.simulation import rounds
 
 SIZE, HIDDEN, CLASSES = 4, 16, 3
 SHAPES = ((HIDDEN,), (SIZE * SIZE, HIDDEN), (CLASSES,), (HIDDEN, CLASSES))
@@ -40,7 +44,7 @@ def network(seed=0):
     key = keys.words(seed, keys.Purpose.WEIGHTS)
     return masks.weights(key, layout, kind='normal')
 
-  return masks.Network(layout, apply, weights, compiler_options={})
+  return Network(layout, apply, weights, compiler_options={})
 
 
 def data(rng, examples=60):
@@ -70,7 +74,7 @@ def method(net, *, uplink='dither', downlink='theta_news', **options):
 def methods_table():
   """METHODS of configs/methods.py."""
   folder = pathlib.Path(__file__).parent.parent / 'configs'
-  return sweep.load(folder / 'methods.py').METHODS
+  return sweeps.load(folder / 'methods.py').METHODS
 
 
 def named_method(net, overrides):

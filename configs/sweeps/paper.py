@@ -14,7 +14,7 @@ that were found on the digits and MNIST.
 import math
 import pathlib
 
-from fedpm_jax import sweep
+from fedpm_jax.experiments import sweeps
 
 _METHODS = pathlib.Path(__file__).parent.parent / 'methods.py'
 
@@ -54,8 +54,8 @@ def get_sweep():
   runs = []
   for split, changes in SPLITS.items():
     for seed in SEEDS:
-      for method, row in sweep.load(_METHODS).METHODS.items():
-        config = sweep.load(_METHODS).get_config(method)
+      for method, row in sweeps.load(_METHODS).METHODS.items():
+        config = sweeps.load(_METHODS).get_config(method)
         of_fedpm = row.get('algorithm.name', 'fedpm') == 'fedpm'
         config.update_from_flattened_dict(
           {**PAPER, **(OFFICIAL if of_fedpm else {}), **changes, 'seed': seed}
@@ -67,5 +67,5 @@ def get_sweep():
           'participation': '0.1' if 'num_clients' in changes else '1',
           'seed': str(seed),
         }
-        runs.append(sweep.Run(labels, config))
+        runs.append(sweeps.Run(labels, config))
   return runs

@@ -18,7 +18,7 @@ too; TernGrad and EDEN with 2 bits were not tried.
 import json
 import pathlib
 
-from fedpm_jax import sweep
+from fedpm_jax.experiments import sweeps
 
 _COMPARISON = pathlib.Path(__file__).with_name('comparison.py')
 RATE = 'optimizer.learning_rate'
@@ -41,7 +41,7 @@ VALUES = {
 
 
 def get_sweep():
-  compared, runs = sweep.load(_COMPARISON), []
+  compared, runs = sweeps.load(_COMPARISON), []
   rounds = {'digits': 15, 'mnist': 20}
   sets = {'digits': compared.DIGITS, 'mnist': compared.MNIST}
   for data, changes in sets.items():
@@ -69,5 +69,5 @@ def get_sweep():
           'value': str(value),
           'seed': '100',
         }
-        runs.append(sweep.Run(labels, config))
+        runs.append(sweeps.Run(labels, config))
   return runs

@@ -23,6 +23,7 @@ from jax import lax
 
 from fedpm_jax import masks
 from fedpm_jax.algorithms import base, fedmask
+from fedpm_jax.models.network import Network
 
 # After a round theta has K + 1 values: equal scores are told apart by a
 # position's term of this sequence, far below one client's vote.
@@ -31,7 +32,7 @@ _TIE = 2.0**-10
 
 
 def edge_popup(
-  network: masks.Network,
+  network: Network,
   optimizer: optax.GradientTransformation,
   *,
   density: float = 0.5,

@@ -22,8 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fedpm_jax import local, masks
-from fedpm_jax.algorithms import base
+from fedpm_jax import masks
+from fedpm_jax.algorithms import base, local
+from fedpm_jax.models.network import Network
 
 
 class ServerState(NamedTuple):
@@ -39,7 +40,7 @@ class ServerInfo(NamedTuple):
 
 
 def fedavg(
-  network: masks.Network,
+  network: Network,
   optimizer: optax.GradientTransformation,
   *,
   server_learning_rate: float = 1.0,
@@ -102,7 +103,7 @@ def fedavg(
   )
 
 
-def initial_params(network: masks.Network) -> jax.Array:
+def initial_params(network: Network) -> jax.Array:
   """The network's random kernels and zero biases, float32 `[d]`."""
   kernel = [len(shape) > 1 for shape in network.layout.shapes]
   return network.weights() * np.repeat(
@@ -111,14 +112,14 @@ def initial_params(network: masks.Network) -> jax.Array:
 
 
 def receive(
-  network: masks.Network, params: jax.Array
+  network: Network, params: jax.Array
 ) -> tuple[jax.Array, dict[str, Any]]:
   """Where local training starts: flat, `[d]`, and tensor by tensor."""
   return params, masks.unravel(network.layout, params)
 
 
 def local_delta(
-  network: masks.Network,
+  network: Network,
   optimizer: optax.GradientTransformation,
   received: tuple[jax.Array, dict[str, Any]],
   batches: local.ClientBatches,

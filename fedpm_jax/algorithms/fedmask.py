@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedpm_jax import local, masks
-from fedpm_jax.algorithms import base
+from fedpm_jax import masks
+from fedpm_jax.algorithms import base, local
+from fedpm_jax.models.network import Network
 
 
 class ServerState(NamedTuple):
@@ -39,7 +40,7 @@ class ServerInfo(NamedTuple):
 
 
 def fedmask(
-  network: masks.Network,
+  network: Network,
   optimizer: optax.GradientTransformation,
   *,
   theta_clip: float = 0.25,
@@ -86,7 +87,7 @@ def fedmask(
 
 
 def deterministic(
-  network: masks.Network,
+  network: Network,
   optimizer: optax.GradientTransformation,
   *,
   init: Callable[[jax.Array], jax.Array],

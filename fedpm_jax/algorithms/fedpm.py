@@ -37,8 +37,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedpm_jax import local, masks
-from fedpm_jax.algorithms import base
+from fedpm_jax import masks
+from fedpm_jax.algorithms import base, local
+from fedpm_jax.models.network import Network
 
 
 class ServerState(NamedTuple):
@@ -94,7 +95,7 @@ def reset_schedule(
 
 
 def fedpm(
-  network: masks.Network,
+  network: Network,
   optimizer: optax.GradientTransformation,
   *,
   regularizer: float = 0.0,

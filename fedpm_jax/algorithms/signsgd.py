@@ -25,6 +25,7 @@ import optax
 
 from fedpm_jax import masks
 from fedpm_jax.algorithms import base, fedavg
+from fedpm_jax.models.network import Network
 
 _ZERO = masks.SCALE // 2  # the level of w_0
 
@@ -42,7 +43,7 @@ class ServerInfo(NamedTuple):
 
 
 def signsgd(
-  network: masks.Network,
+  network: Network,
   optimizer: optax.GradientTransformation,
   *,
   server_learning_rate: float = 0.001,

@@ -34,8 +34,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedpm_jax import dithers, masks
+from fedpm_jax import masks
 from fedpm_jax.compressors import base, levels
+from fedpm_jax.prng import dithers
 
 # Lloyd-Max centroids of N(0, 1) above 0, by bits; the others mirror them.
 CENTROIDS = {

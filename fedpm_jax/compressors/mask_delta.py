@@ -17,9 +17,10 @@ flips that tie with the last one kept are kept too.
 import jax.numpy as jnp
 from jax import lax
 
-from fedpm_jax import dithers, masks
+from fedpm_jax import masks
 from fedpm_jax.compressors import base
 from fedpm_jax.compressors.relative_entropy import divergence
+from fedpm_jax.prng import dithers
 
 
 def mask_delta(layout: masks.Layout, *, kappa: float = 0.8) -> base.Compressor:

@@ -32,8 +32,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fedpm_jax import dithers, masks
+from fedpm_jax import masks
 from fedpm_jax.compressors import base
+from fedpm_jax.prng import dithers
 
 _MAX_DOUBLINGS = 15  # cells of a block: at most 2^15
 

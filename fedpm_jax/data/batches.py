@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedpm_jax import keys
+from fedpm_jax.prng import keys
 
 
 class Plan(NamedTuple):

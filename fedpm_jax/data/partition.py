@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedpm_jax import keys
 from fedpm_jax.data import allocation
+from fedpm_jax.prng import keys
 
 
 class Options(NamedTuple):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedpm_jax import barriers
+from fedpm_jax.system import xla
 
 
 @jax.custom_vjp
@@ -25,7 +25,7 @@ def bias_relu(x: jax.Array, bias: jax.Array) -> jax.Array:
     [..., C].
   """
   # Parameters may be long expressions; not to be fused in, once per pixel.
-  bias = barriers.on_cpu(bias)
+  bias = xla.computed_once(bias)
   y = jnp.maximum(x + lax.expand_dims(bias, range(x.ndim - 1)), 0)
   # A GPU's compiler makes the three one operation with the convolution before
   # them, unless it sees the backward pass ask for x + bias > 0.
@@ -38,7 +38,7 @@ def _bias_relu_forward(x, bias):
 
 
 def _bias_relu_backward(y, gradient):
-  gradient = barriers.on_cpu(jnp.where(y > 0, gradient, 0))
+  gradient = xla.computed_once(jnp.where(y > 0, gradient, 0))
   return gradient, gradient.sum(range(y.ndim - 1))
 
 
@@ -68,7 +68,7 @@ _NOWHERE = 4  # The corner that gets the gradient where y is 0.
 
 
 def _pool_bias_relu_forward(x, bias):
-  bias = barriers.on_cpu(bias)
+  bias = xla.computed_once(bias)
   corners = x[:, 0, :, 0], x[:, 0, :, 1], x[:, 1, :, 0], x[:, 1, :, 1]
   top = jnp.maximum(corners[0], corners[1])
   largest = jnp.maximum(top, jnp.maximum(corners[2], corners[3]))
@@ -86,7 +86,7 @@ def _pool_bias_relu_backward(corner, gradient):
   corners = jnp.arange(4, dtype=jnp.uint8).reshape(1, 2, 1, 2, *ones)
   corner, gradient = corner[:, None, :, None], gradient[:, None, :, None]
   return (
-    barriers.on_cpu(jnp.where(corner == corners, gradient, 0)),
+    xla.computed_once(jnp.where(corner == corners, gradient, 0)),
     gradient_of_bias.sum(range(gradient_of_bias.ndim - 1)),
   )
 

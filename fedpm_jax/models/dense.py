@@ -8,7 +8,7 @@ optimiser's step then reads and writes the kernel once and nothing else.
 import jax
 import jax.numpy as jnp
 
-from fedpm_jax import barriers
+from fedpm_jax.system import xla
 
 # With 20 images the product was faster again (two CPU cores, kernel of 2 million
 # weights); on other devices nothing was measured.  Sums in bfloat16 would lose
@@ -31,7 +31,7 @@ def _backward(residuals, gradient):
   d_x = gradient @ kernel.T
   # What reads the kernel comes before what may overwrite it: else XLA would
   # keep a copy of every kernel in every step.
-  x, gradient, d_x = barriers.on_cpu((x, gradient, d_x))
+  x, gradient, d_x = xla.computed_once((x, gradient, d_x))
   on_cpu = jax.default_backend() == 'cpu'
   if on_cpu and len(x) <= FEW and x.dtype == jnp.float32:
     d_kernel = sum(

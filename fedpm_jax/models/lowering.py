@@ -65,23 +65,6 @@ def resolve(
   return lowering
 
 
-def compiler_options(backend: str | None = None) -> dict[str, str]:
-  """Options for the outermost `jax.jit(..., compiler_options=...)`.
-
-  On a CPU, XLA drops the optimization barriers of a program before it fuses its
-  operations, and then computes again what they keep: with this option they stay
-  until fusion is done.  Winograd is 1.4 times faster with it, and the frozen
-  weights and flat gradients (`fedpm_jax.masks`) need it too; no result changes.
-  The option is undocumented; where it is unknown, it does nothing.
-
-  Args:
-    backend: 'cpu', 'gpu' or 'tpu'; None is JAX's default backend.
-  """
-  if (backend or jax.default_backend()) == 'cpu':
-    return {'xla_disable_hlo_passes': 'cse_barrier_expander'}
-  return {}
-
-
 def conv3x3(x: jax.Array, kernel: jax.Array, *, lowering: str) -> jax.Array:
   """3x3 convolution, stride 1, same padding.
 

@@ -107,7 +107,7 @@ TRANSFORMS = {
 
 # XLA would otherwise fuse a transform into its consumers and compute it several
 # times.  On a CPU it drops barriers before it fuses, unless it is given
-# `lowering.compiler_options`; the results are the same.
+# `xla.compiler_options`; the results are the same.
 _materialize = lax.optimization_barrier
 
 

@@ -9,8 +9,17 @@ import pytest
 import toy
 from hypothesis import strategies as st
 
-from fedpm_jax import compressors, keys, local, masks, rounds
-from fedpm_jax.algorithms import edge_popup, fedavg, fedmask, fedpm, signsgd
+from fedpm_jax import compressors, masks
+from fedpm_jax.algorithms import (
+  edge_popup,
+  fedavg,
+  fedmask,
+  fedpm,
+  local,
+  signsgd,
+)
+from fedpm_jax.prng import keys
+from fedpm_jax.simulation import rounds
 
 NETWORK = toy.network()
 LAYOUT = NETWORK.layout

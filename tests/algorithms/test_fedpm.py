@@ -7,8 +7,9 @@ import optax
 import pytest
 import toy
 
-from fedpm_jax import keys, masks
+from fedpm_jax import masks
 from fedpm_jax.algorithms import fedpm
+from fedpm_jax.prng import keys
 
 NETWORK = toy.network()
 SIZE = NETWORK.layout.num_parameters

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from fedpm_jax import codecs, wire
+from fedpm_jax import codecs
 from fedpm_jax.codecs import base, dither
+from fedpm_jax.protocol import wire
 
 LENGTHS = (0, 1, 7, 8, 9, 1000)
 ROWS = pytest.mark.parametrize(

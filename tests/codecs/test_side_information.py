@@ -9,8 +9,10 @@ import pytest
 from hypothesis import strategies as st
 from scipy import special
 
-from fedpm_jax import codecs, keys, wire
+from fedpm_jax import codecs
 from fedpm_jax.codecs import base, dither, theta_news, varint
+from fedpm_jax.prng import keys
+from fedpm_jax.protocol import wire
 
 D = 60_000
 

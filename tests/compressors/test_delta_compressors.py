@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import linalg, special
 
-from fedpm_jax import codecs, compressors, dithers, keys, masks
+from fedpm_jax import codecs, compressors, masks
 from fedpm_jax.compressors import eden, levels
+from fedpm_jax.prng import dithers, keys
 
 MAKE = compressors.COMPRESSORS
 KEY = keys.derive(0, keys.Purpose.UPLINK)

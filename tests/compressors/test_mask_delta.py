@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedpm_jax import compressors, keys, masks
+from fedpm_jax import compressors, masks
 from fedpm_jax.compressors import relative_entropy
+from fedpm_jax.prng import keys
 
 MAKE = compressors.COMPRESSORS['mask_delta']
 KEY = keys.derive(0, keys.Purpose.UPLINK)

@@ -23,8 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedpm_jax import dithers, keys, masks
+from fedpm_jax import masks
 from fedpm_jax.compressors import eden, levels
+from fedpm_jax.prng import dithers, keys
 
 SIZE = 1024
 LAYOUT = masks.Layout(('dense/kernel',), ((SIZE, 1),), (SIZE,))

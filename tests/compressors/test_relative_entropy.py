@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedpm_jax import codecs, compressors, keys, masks
+from fedpm_jax import codecs, compressors, masks
 from fedpm_jax.compressors import relative_entropy
+from fedpm_jax.prng import keys
 
 MAKE = compressors.COMPRESSORS['relative_entropy']
 

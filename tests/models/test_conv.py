@@ -7,9 +7,9 @@ import pytest
 from jax import lax
 
 from fedpm_jax import masks, models
-from fedpm_jax import network as networks
 from fedpm_jax.models import conv
-from fedpm_jax.models import lowering as lowerings
+from fedpm_jax.models import network as networks
+from fedpm_jax.system import xla
 
 
 def shapes_of(net, image):
@@ -102,7 +102,7 @@ def test_network_is_the_plain_one_whatever_the_lowering(rng):
       logits = network(params, x)
       return jnp.mean(logits**2), logits
 
-    options = lowerings.compiler_options()
+    options = xla.compiler_options()
     step = jax.jit(jax.grad(loss, has_aux=True), compiler_options=options)
     gradients, logits = step(params)
     return jax.tree.leaves((logits, gradients))

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from fedpm_jax.models import dense
-from fedpm_jax.models import lowering as lowerings
+from fedpm_jax.system import xla
 
 
 def results(x, kernel, gradient):
@@ -71,7 +71,7 @@ def test_a_step_keeps_no_copy_of_a_kernel(batch, product):
 
   kernels = [jnp.ones((320, 96)), jnp.ones((96, 96))]
   text = (
-    jax.jit(train, compiler_options=lowerings.compiler_options())
+    jax.jit(train, compiler_options=xla.compiler_options())
     .lower(kernels, jnp.ones((batch, 320)))
     .compile()
     .as_text()

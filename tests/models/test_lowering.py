@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from fedpm_jax.models import lowering as lowerings
 from fedpm_jax.models import winograd
+from fedpm_jax.system import xla
 
 LOWERINGS = lowerings.LOWERINGS
 # Relative L2 error of one convolution or gradient.
@@ -60,7 +61,7 @@ def value_and_gradients(function):
 
 
 def fast_jit(function):
-  options = lowerings.compiler_options('cpu') | {
+  options = xla.compiler_options('cpu') | {
     'xla_llvm_disable_expensive_passes': True
   }
   return jax.jit(function, compiler_options=options)
@@ -194,7 +195,7 @@ def test_compiler_options_keep_the_barriers(rng):
   x, kernel, gradient = example(rng, 8, 8, 8, 8)
   step = jax.jit(value_and_gradients(convolution('winograd')))
   step = step.lower(x, kernel, gradient)
-  options = lowerings.compiler_options('cpu')
+  options = xla.compiler_options('cpu')
   kept = step.compile(compiler_options=options)
   assert 'opt-barrier' in kept.as_text()
   assert 'opt-barrier' not in step.compile().as_text()
@@ -205,8 +206,8 @@ def test_compiler_options_keep_the_barriers(rng):
 
 
 def test_compiler_options_are_for_the_cpu():
-  assert lowerings.compiler_options('cpu')
-  assert not lowerings.compiler_options('gpu')
+  assert xla.compiler_options('cpu')
+  assert not xla.compiler_options('gpu')
 
 
 def test_winograd_is_for_float32():

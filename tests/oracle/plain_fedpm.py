@@ -11,7 +11,7 @@ a few lines.
 import jax
 import numpy as np
 
-from fedpm_jax import dithers, keys
+from fedpm_jax.prng import dithers, keys
 
 PURPOSE = keys.Purpose
 

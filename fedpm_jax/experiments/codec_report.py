@@ -1,0 +1,52 @@
+"""What every codec would have cost for the symbols that a run kept."""
+
+import pathlib
+
+from fedpm_jax.experiments import config as configs
+from fedpm_jax.experiments import experiment as experiments
+from fedpm_jax.reports import archive, plots
+from fedpm_jax.system import files, machine
+
+
+def compare_codecs(workdir: pathlib.Path, *, data_dir: str = '') -> str:
+  """What every codec would have cost for the symbols that a run kept.
+
+  Writes bits.csv and bits.png beside them.
+
+  Args:
+    workdir: of the run.
+    data_dir: of TFDS, as `config.data.dir`, which a run does not note down.
+
+  Returns:
+    A Markdown table, a row per kept round.
+
+  Raises:
+    ValueError: the run kept no symbols, or is of another version.
+  """
+  kept = archive.load(workdir)
+  config = configs.from_dict(files.read_json(workdir / 'config.json'))
+  config.data.dir = data_dir
+  machine.use_all_cores()
+  costs = experiments.costs(experiments.build(config), kept)
+  columns = list(max(costs, key=len))
+  lines = [','.join(columns)]
+  for row in costs:
+    lines.append(','.join(str(row.get(column, '')) for column in columns))
+  files.write_bytes(workdir / 'bits.csv', ('\n'.join(lines) + '\n').encode())
+  plots.costs(costs, workdir / 'bits.png', title=workdir.name)
+  names = list(dict.fromkeys(row['codec'] for row in costs))
+  real = {(row['round_idx'], row['codec']): row for row in costs}
+  table = [
+    'Bits per parameter and client, measured (ideal code length in brackets)',
+    '',
+    '| round | ' + ' | '.join(names) + ' |',
+    '| --- |' + ' --- |' * len(names),
+  ]
+  for round_ in kept:
+    cells = []
+    for name in names:
+      row = real[round_.round_idx, name]
+      ideal = f' ({row["ideal"]:.4f})' if 'ideal' in row else ''
+      cells.append(f'{row["real"]:.4f}{ideal}')
+    table.append(f'| {round_.round_idx} | ' + ' | '.join(cells) + ' |')
+  return '\n'.join([*table, '', f'{workdir}/bits.csv', f'{workdir}/bits.png'])

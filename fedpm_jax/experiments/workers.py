@@ -1,0 +1,175 @@
+"""Runs in processes side by side, each on its own share of the cores.
+
+What one run does, its death included, is an outcome and stops no other run.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple
+
+import jax
+from absl import logging
+
+from fedpm_jax.system import files, machine
+
+_DIED = 'The process died, by a signal or for want of memory.'
+
+
+class Outcome(NamedTuple):
+  """What became of a run that was started.
+
+  Attributes:
+    folder: of the run.
+    seconds: that it took here.
+    accuracy: of the mean network after the last round; None if it failed.
+    error: why it failed, in a line, or None.
+  """
+
+  folder: pathlib.Path
+  seconds: float
+  accuracy: float | None
+  error: str | None
+
+
+def run_one(
+  folder: pathlib.Path,
+  config: Any,
+  function: Callable[[Any, pathlib.Path], dict[str, Any]],
+) -> Outcome:
+  """Runs, or continues, one run; what it prints goes to `log.txt`.
+
+  A failure is an outcome, its traceback in `error.txt`, and no exception.
+
+  Args:
+    folder: of the run.
+    config: of the run.
+    function: `train.train`, or another `(config, folder) -> summary`.
+  """
+  started = time.perf_counter()
+  folder.mkdir(parents=True, exist_ok=True)
+  accuracy = error = None
+  with (
+    open(folder / 'log.txt', 'a', buffering=1) as log,
+    contextlib.redirect_stdout(log),
+    contextlib.redirect_stderr(log),
+  ):
+    try:
+      summary = function(config, folder)
+      accuracy = summary['last']['eval/accuracy_mean']
+    except Exception as exception:  # whatever it is, the others go on
+      error = _note(folder, exception)
+    else:
+      (folder / 'error.txt').unlink(missing_ok=True)
+    finally:
+      jax.clear_caches()  # the next run's programs are others
+  return Outcome(folder, time.perf_counter() - started, accuracy, error)
+
+
+def _note(folder: pathlib.Path, exception: BaseException) -> str:
+  """Writes error.txt: the reason in a line, which it returns, and the place."""
+  if isinstance(exception, BrokenProcessPool):
+    reason, place = _DIED, []
+  else:
+    message = str(exception).partition('\n')[0]
+    reason = f'{type(exception).__name__}: {message}'
+    place = traceback.format_exception(exception)
+  files.write_bytes(
+    folder / 'error.txt', '\n'.join([reason, '', *place]).encode()
+  )
+  return reason
+
+
+def side_by_side(
+  tasks: list[tuple[pathlib.Path, Any]],
+  function: Callable[[Any, pathlib.Path], dict[str, Any]],
+  jobs: int,
+) -> Iterator[Outcome]:
+  """Runs tasks, `jobs` at a time.
+
+  A pool of one process for every job: a death is the death of one run only.
+
+  Args:
+    tasks: folders and configurations.
+    function: as of `run_one`; importable by its name.
+    jobs: at least 1.
+
+  Yields:
+    The outcomes, as they come.
+  """
+  pools = [_pool(job, jobs) for job in range(jobs)]
+  idle, waiting = list(range(jobs)), collections.deque(tasks)
+  running = {}
+  try:
+    while waiting or running:
+      while waiting and idle:
+        job, task = idle.pop(), waiting.popleft()
+        try:
+          future = pools[job].submit(run_one, *task, function)
+        except BrokenProcessPool:  # with its last run, or after it
+          pools[job] = _pool(job, jobs)
+          future = pools[job].submit(run_one, *task, function)
+        running[future] = job, task[0], time.perf_counter()
+      done, _ = concurrent.futures.wait(
+        running, return_when=concurrent.futures.FIRST_COMPLETED
+      )
+      for future in done:
+        job, folder, started = running.pop(future)
+        idle.append(job)
+        error = future.exception()
+        if error is None:
+          yield future.result()
+        else:
+          seconds = time.perf_counter() - started
+          yield Outcome(folder, seconds, None, _note(folder, error))
+  except BaseException:  # Ctrl-C: SIGTERM lets a run write a checkpoint first
+    print('Stopping: runs finish their round first.', file=sys.stderr)
+    for process in multiprocessing.active_children():
+      process.terminate()
+    raise
+  finally:
+    for pool in pools:
+      pool.shutdown()
+
+
+def _pool(job, jobs) -> concurrent.futures.ProcessPoolExecutor:
+  return concurrent.futures.ProcessPoolExecutor(
+    max_workers=1,
+    mp_context=multiprocessing.get_context('spawn'),
+    initializer=_start_worker,
+    initargs=(job, jobs),
+  )
+
+
+def share(cores: list[int], job: int, jobs: int) -> list[int]:
+  """The cores of one of several processes; one core at least."""
+  first, end = (len(cores) * k // jobs for k in (job, job + 1))
+  return cores[first:end] or [cores[job % len(cores)]]
+
+
+def _start_worker(job: int, jobs: int) -> None:
+  """Before a process uses JAX: its cores, its programs, its end."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sends SIGTERM
+  threading.Thread(target=_die_with_parent, daemon=True).start()
+  if hasattr(os, 'sched_setaffinity'):
+    os.sched_setaffinity(0, share(sorted(os.sched_getaffinity(0)), job, jobs))
+  if jobs > 1:  # else the first process takes most of a GPU's memory
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+  logging.set_verbosity(logging.WARNING)
+  machine.keep_compiled_programs()
+
+
+def _die_with_parent() -> None:
+  """Nobody goes on writing where the next start of the sweep will write."""
+  multiprocessing.parent_process().join()
+  os._exit(1)

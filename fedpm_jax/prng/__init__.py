@@ -1,0 +1,1 @@
+"""Randomness as a function of (seed, purpose, round, client)."""

@@ -1,0 +1,1 @@
+"""What travels and who holds what: a client's half, a server's half."""

@@ -1,0 +1,63 @@
+"""The server's half of a round: what arrived, added up, then one update.
+
+One client after another, as messages arrive: what a round takes of the server's
+memory is one sum, however many clients there are.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedpm_jax.algorithms.base import Algorithm
+from fedpm_jax.compressors.base import Compressor
+from fedpm_jax.prng import keys
+
+
+class Aggregation(NamedTuple):
+  """Three jitted functions.
+
+  Attributes:
+    start: () -> total `[d]` of no clients: int32 where masks arrive, float32
+      where changes do.
+    add: (total, key words `[4]` of the client's compressor, symbols, payload
+      `[d]`) -> total, with what the client's symbols stand for; bits are
+      packed, uint8 `[ceil(n / 8)]`.  The old total is donated.
+    finish: (server_state, total, K, round_idx) -> (server_state, info), the
+      algorithm's `server_update`; the old state is donated.
+  """
+
+  start: Callable[[], jax.Array]
+  add: Callable[..., jax.Array]
+  finish: Callable[..., tuple[Any, Any]]
+
+
+def make(
+  algorithm: Algorithm, compressor: Compressor, size: int
+) -> Aggregation:
+  """The aggregation of a method.
+
+  Args:
+    algorithm: whose server is updated.
+    compressor: of the clients.
+    size: d.
+  """
+  counted = compressor.gives == 'mask'
+  dtype = jnp.int32 if counted else jnp.float32
+
+  def start():
+    return jnp.zeros(size, dtype)
+
+  def add(total, key_words, symbols, payload):
+    if compressor.symbols == 'mask':
+      count = sum(compressor.sizes)
+      symbols = jnp.unpackbits(symbols, count=count).astype(jnp.bool_)
+    key = keys.wrap(key_words)
+    return total + compressor.decompress(key, symbols, payload).astype(dtype)
+
+  return Aggregation(
+    jax.jit(start),
+    jax.jit(add, donate_argnums=0),
+    jax.jit(algorithm.server_update, static_argnums=2, donate_argnums=0),
+  )

@@ -1,0 +1,1 @@
+"""What is said of runs: records, summaries, tables, pictures."""

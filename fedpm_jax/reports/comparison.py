@@ -1,0 +1,248 @@
+"""From the folders of a sweep's runs to tables: what a method costs and gives.
+
+Every number is measured: at rounds that were run, on messages that were sent.
+Nothing is interpolated, and a run that is missing is told of.
+"""
+
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedpm_jax.reports import records
+from fedpm_jax.system import files
+
+_ACCURACY = 'eval/accuracy_mean'
+_SAMPLED = 'eval/accuracy_sampled'
+_THRESHOLD = 'eval/accuracy_threshold'
+_WAYS = ('uplink', 'downlink')
+_CURVES = {  # columns of curves.csv
+  'round_idx': 'round_idx',
+  'accuracy_mean_network': _ACCURACY,
+  'accuracy_sampled': _SAMPLED,
+  'accuracy_threshold': _THRESHOLD,
+  'uplink_bytes': 'uplink/bytes',
+  'downlink_bytes': 'downlink/bytes',
+  'uplink_bpp_wire': 'uplink/bpp_wire',
+  'downlink_bpp_wire': 'downlink/bpp_wire',
+  'loss': 'train/loss',
+}
+
+
+class Run(NamedTuple):
+  """What a run left.
+
+  Attributes:
+    path: of its folder, relative to the sweep's.
+    labels: as in labels.json.
+    rows: of metrics.jsonl, all rounds of a finished run.
+    summary: None if the run is not finished.
+    reason: why it is not, or None.
+  """
+
+  path: str
+  labels: dict[str, str]
+  rows: list[dict[str, Any]]
+  summary: dict[str, Any] | None
+  reason: str | None
+
+
+class Group(NamedTuple):
+  """Runs that differ by their seed only.
+
+  Attributes:
+    labels: without the seed.
+    runs: the finished ones.
+    missing: the others.
+  """
+
+  labels: dict[str, str]
+  runs: list[Run]
+  missing: list[Run]
+
+
+def read(workdir: pathlib.Path) -> list[Group]:
+  """The runs below a folder, in the order of the sweep.
+
+  Raises:
+    ValueError: there are none, or runs of one group had different rounds or
+      networks, so that a mean over them says nothing.
+  """
+  folders = []
+  for folder, inner, names in os.walk(workdir):
+    if 'labels.json' in names:
+      folders.append(pathlib.Path(folder).relative_to(workdir).as_posix())
+      inner.clear()  # checkpoints are many files
+  if not folders:
+    raise ValueError(
+      f'{workdir} holds no runs of a sweep: python -m fedpm_jax.sweep makes'
+      ' some.'
+    )
+  order = {}
+  if (workdir / 'sweep.json').exists():
+    names = files.read_json(workdir / 'sweep.json')
+    order = {name: i for i, name in enumerate(names)}
+  folders.sort(key=lambda name: (order.get(name, len(order)), name))
+  groups = {}
+  for name in folders:
+    run = _read_run(workdir / name, name)
+    labels = {k: v for k, v in run.labels.items() if k != 'seed'}
+    group = groups.setdefault(tuple(labels.items()), Group(labels, [], []))
+    (group.missing if run.summary is None else group.runs).append(run)
+  for group in groups.values():
+    _check_alike(group.runs)
+  return list(groups.values())
+
+
+def _read_run(folder, name) -> Run:
+  rows = records.read_rows(folder / 'metrics.jsonl')
+  labels = files.read_json(folder / 'labels.json')
+  summary = reason = None
+  if (folder / 'error.txt').exists():
+    reason = (folder / 'error.txt').read_text().partition('\n')[0]
+  elif not (folder / 'summary.json').exists():
+    reason = f'not finished, {len(rows)} rounds recorded'
+  else:
+    summary = files.read_json(folder / 'summary.json')
+  return Run(name, labels, rows, summary, reason)
+
+
+def _check_alike(runs) -> None:
+  """ValueError if runs of one group cannot be averaged."""
+  for what, value in (
+    ('rounds', lambda run: len(run.rows)),
+    ('evaluated rounds', lambda run: [i for i, _ in evaluated(run)]),
+    ('parameters', lambda run: run.summary['model']['num_parameters']),
+    ('configuration', _without_seed),
+  ):
+    for run in runs:
+      if value(run) != value(runs[0]):
+        raise ValueError(
+          f'{runs[0].path} and {run.path} have the same labels but differ in'
+          f' their {what}: {value(runs[0])} and {value(run)}. Label them apart,'
+          ' or run one of them again in a new folder.'
+        )
+
+
+def _without_seed(run) -> dict[str, Any]:
+  config = run.summary.get('config', {})
+  return {key: value for key, value in config.items() if key != 'seed'}
+
+
+def evaluated(run) -> list[tuple[int, float]]:
+  """Positions and accuracies of the rows that were evaluated."""
+  return [
+    (i, row[_ACCURACY]) for i, row in enumerate(run.rows) if _ACCURACY in row
+  ]
+
+
+def sent(run: Run, ways: tuple[str, ...] = _WAYS) -> np.ndarray:
+  """Bytes sent so far after every round, of all clients: int `[rounds]`."""
+  return np.cumsum([sum(row[f'{w}/bytes'] for w in ways) for row in run.rows])
+
+
+def table(
+  groups: list[Group], targets: dict[str, float] | None = None
+) -> list[dict[str, Any]]:
+  """A row a group; all numbers are means over the seeds.
+
+  Args:
+    groups: of `read`.
+    targets: the accuracy of the mean network, for every data set that has one,
+      up to which bytes and rounds are counted.
+
+  Returns:
+    Rows with the same columns; None where there is no number: one seed has no
+    standard deviation, weights no sampled mask, and bytes to a target that some
+    seeds miss no mean.
+
+  Raises:
+    ValueError: a target is of data that no run has.
+  """
+  targets = targets or {}
+  known = {group.labels['data'] for group in groups}
+  if unknown := set(targets) - known:
+    raise ValueError(
+      f'--target names data of the sweep, one of {sorted(known)}, got'
+      f' {sorted(unknown)}.'
+    )
+  return [_row(group, targets.get(group.labels['data'])) for group in groups]
+
+
+def _row(group, target) -> dict[str, Any]:
+  runs = group.runs
+  models = [run.summary['model'] for run in runs]
+  row = {
+    **group.labels,
+    'seed_count': len(runs),
+    'missing_runs': len(group.missing),
+    'rounds': len(runs[0].rows) if runs else None,
+    'num_parameters': models[0]['num_parameters'] if runs else None,
+  }
+  for column, name in (
+    ('accuracy_mean_network', _ACCURACY),
+    ('accuracy_sampled', _SAMPLED),
+    ('accuracy_threshold', _THRESHOLD),
+  ):
+    values = [run.rows[-1].get(name) for run in runs]
+    row[column], row[f'{column}_std'] = _mean(values), _std(values)
+  for way in _WAYS:
+    rates = [[r[f'{way}/bpp_wire'] for r in run.rows] for run in runs]
+    row[f'{way}_bpp_wire'] = _mean([np.mean(rate) for rate in rates])
+    last = [np.mean(rate[-10:]) for rate in rates]
+    row[f'{way}_bpp_wire_last10'] = _mean(last)
+  for way, column in (('uplink', 'up'), ('downlink', 'down')):
+    row[f'megabytes_{column}'] = _mean(
+      [sent(r, (way,))[-1] / 1e6 for r in runs]
+    )
+  reached = [_first(run, target) for run in runs]
+  pairs = list(zip(runs, reached, strict=True))
+  row |= {
+    'target': target,
+    'seeds_at_target': None
+    if target is None
+    else sum(i is not None for i in reached),
+    **{
+      column: _mean(
+        [None if i is None else sent(run, ways)[i] / 1e6 for run, i in pairs]
+      )
+      for column, ways in (
+        ('megabytes_to_target', _WAYS),
+        ('megabytes_up_to_target', ('uplink',)),
+      )
+    },
+    'rounds_to_target': _mean([None if i is None else i + 1 for i in reached]),
+    'model_bytes': _mean([model['bytes'] for model in models]),
+    'model_bpp': _mean([model['bpp'] for model in models]),
+    'runs': ';'.join(run.path for run in runs),
+  }
+  return row
+
+
+def _first(run, target) -> int | None:
+  """The first evaluated row that reaches the target."""
+  rows = [i for i, x in evaluated(run) if target is not None and x >= target]
+  return rows[0] if rows else None
+
+
+def _mean(values) -> float | None:
+  """None where a value is missing: no mean of those that happen to be there."""
+  return None if not values or None in values else float(np.mean(values))
+
+
+def _std(values) -> float | None:
+  """The sample's, n - 1."""
+  if len(values) < 2 or None in values:
+    return None
+  return float(np.std(values, ddof=1))
+
+
+def curves(groups: list[Group]) -> list[dict[str, Any]]:
+  """A row for every round of every finished run."""
+  return [
+    {**run.labels, **{k: row.get(name) for k, name in _CURVES.items()}}
+    for group in groups
+    for run in group.runs
+    for row in run.rows
+  ]

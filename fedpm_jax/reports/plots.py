@@ -1,0 +1,152 @@
+"""Pictures: curves of a run, the clients' labels, codecs compared."""
+
+import io
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from fedpm_jax.reports import codec_costs
+from fedpm_jax.system import files
+
+_WAYS = ('uplink', 'downlink')
+
+
+def pyplot() -> Any:
+  """Matplotlib without a screen, imported only where something is drawn."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  return pyplot
+
+
+def accuracies(rows: list[dict[str, Any]]) -> list[str]:
+  """The metrics `eval/accuracy_<kind>` that a run has, its last row says."""
+  return [name for name in rows[-1] if name.startswith('eval/accuracy_')]
+
+
+def save(figure: Any, path: pathlib.Path) -> None:
+  """Writes a picture whole or not at all."""
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format='png', dpi=120)
+  files.write_bytes(path, buffer.getvalue())
+  pyplot().close(figure)
+
+
+def curves(
+  rows: list[dict[str, Any]], path: pathlib.Path, *, title: str = ''
+) -> None:
+  """Accuracy against rounds, against bytes sent, and bits against rounds."""
+  plt = pyplot()
+  figure, (rounds, sent, rate) = plt.subplots(
+    1, 3, figsize=(13, 3.8), layout='constrained'
+  )
+  uplink = np.cumsum([row['uplink/bytes'] for row in rows]) / 1e6
+  evaluated = [i for i, row in enumerate(rows) if 'eval/accuracy_mean' in row]
+  for name in accuracies(rows):
+    kind = name.removeprefix('eval/accuracy_')
+    y = [rows[i][name] for i in evaluated]
+    x = [rows[i]['round_idx'] + 1 for i in evaluated]
+    rounds.plot(x, y, marker='.', label=kind)
+    sent.plot(uplink[evaluated], y, marker='.', label=kind)
+  x = [row['round_idx'] + 1 for row in rows]
+  for name, label in (
+    ('uplink/bpp_wire', 'uplink, sent'),
+    ('uplink/bpp_entropy', "uplink, the paper's estimate"),
+    ('downlink/bpp_wire', 'downlink, sent'),
+  ):
+    if name in rows[-1]:  # the estimate exists for masks only
+      rate.plot(x, [row[name] for row in rows], marker='.', label=label)
+  rounds.set(xlabel='round', ylabel='test accuracy', title=title)
+  sent.set(xlabel='uplink so far, all clients, MB')
+  sent.set(ylabel='test accuracy')
+  rate.set(xlabel='round', ylabel='bits per parameter', yscale='log')
+  # The first theta follows from the seed and costs next to nothing.
+  rates = [row[f'{way}/bpp_wire'] for row in rows[1:] for way in _WAYS]
+  rate.set_ylim(bottom=0.7 * min(rates, default=1e-3))
+  rate.yaxis.set_major_formatter('{x:g}')
+  rate.yaxis.set_minor_formatter('')
+  for axis in (rounds, sent, rate):
+    axis.grid(alpha=0.3)
+    axis.legend()
+  save(figure, path)
+
+
+def partition(
+  counts: np.ndarray, path: pathlib.Path, *, title: str = ''
+) -> None:
+  """The label distribution: a bar per client, a colour per class.
+
+  Args:
+    counts: `[M, classes]`.
+    path: of the picture.
+    title: above it.
+  """
+  plt = pyplot()
+  clients, classes = counts.shape
+  figure, axis = plt.subplots(
+    figsize=(min(12, 4 + 0.2 * clients), 3.8), layout='constrained'
+  )
+  colours = plt.get_cmap('tab20' if classes <= 20 else 'turbo')
+  base = np.zeros(clients)
+  for label in range(classes):
+    colour = colours(label if classes <= 20 else label / classes)
+    axis.bar(
+      np.arange(clients),
+      counts[:, label],
+      1,
+      base,
+      color=colour,
+      label=str(label),
+      edgecolor='white',
+      linewidth=0.2,
+    )
+    base += counts[:, label]
+  axis.set(xlabel='client', ylabel='training examples', title=title)
+  axis.set_xlim(-0.5, clients - 0.5)
+  if classes <= 20:
+    axis.legend(title='class', ncols=2, bbox_to_anchor=(1, 1), loc='upper left')
+  save(figure, path)
+
+
+def costs(
+  rows: list[dict[str, Any]], path: pathlib.Path, *, title: str
+) -> None:
+  """Bits of every codec against rounds, and by tensor in the last of them.
+
+  Args:
+    rows: of `codec_costs.costs`, several rounds.
+    path: of the picture.
+    title: above it.
+  """
+  plt = pyplot()
+  figure, (rounds, tensors) = plt.subplots(
+    1, 2, figsize=(14, 4.4), layout='constrained'
+  )
+  for name in codec_costs.UPLINK + codec_costs.DOWNLINK:
+    of_codec = [row for row in rows if row['codec'] == name]
+    style = '-' if name in codec_costs.UPLINK else '--'
+    label = f'{of_codec[0]["direction"]}, {name}'
+    x = [row['round_idx'] + 1 for row in of_codec]
+    y = [row['real'] for row in of_codec]
+    rounds.plot(x, y, style, marker='.', label=label)
+    if 'ideal' in of_codec[-1]:
+      ideal = {
+        key.removeprefix('ideal/'): value
+        for key, value in of_codec[-1].items()
+        if key.startswith('ideal/')
+      }
+      tensors.plot(list(ideal), list(ideal.values()), marker='.')
+  rounds.set(xlabel='round', ylabel='bits per parameter, measured', title=title)
+  last = rows[-1]['round_idx'] + 1
+  tensors.set(ylabel=f'the same, ideal, by tensor, round {last}')
+  tensors.tick_params(axis='x', rotation=60)
+  for axis in (rounds, tensors):
+    axis.set_yscale('log')
+    axis.yaxis.set_major_formatter('{x:g}')
+    axis.grid(alpha=0.3)
+  rounds.xaxis.get_major_locator().set_params(integer=True)
+  rounds.legend(fontsize='small', bbox_to_anchor=(1, 1), loc='upper left')
+  save(figure, path)

@@ -1,0 +1,125 @@
+"""From the rows of a run to its summary and a table."""
+
+import importlib.metadata
+import pathlib
+import platform
+from typing import Any
+
+import jax
+import numpy as np
+
+from fedpm_jax import __version__, masks
+from fedpm_jax.protocol import model_file
+from fedpm_jax.reports import plots
+
+_PACKAGES = ('jax', 'flax', 'optax', 'numpy', 'constriction')
+
+
+def summarise(
+  rows: list[dict[str, Any]], config: dict[str, Any], model: model_file.Model
+) -> dict[str, Any]:
+  """What a run came to: last and best metrics, totals, config, versions.
+
+  Args:
+    rows: of metrics.jsonl; at least one, the last one evaluated.
+    config: as in config.json.
+    model: the exported one.
+
+  Returns:
+    The content of summary.json.  `best` is the best round by test accuracy,
+    so it flatters; `last` is what a method is to be compared by.
+  """
+  evaluated = [row for row in rows if 'eval/accuracy_mean' in row]
+  best = {}
+  for name in plots.accuracies(rows):
+    row = max(evaluated, key=lambda row, name=name: row[name])
+    best[name] = {'value': row[name], 'round_idx': row['round_idx']}
+  return {
+    'last': rows[-1],
+    'best': best,
+    'total': {
+      name: sum(row[name] for row in rows)
+      for name in ('uplink/bytes', 'downlink/bytes', 'time/round_s')
+    },
+    'mean': {
+      name: float(np.mean([row[name] for row in rows]))
+      for name in ('uplink/bpp_wire', 'downlink/bpp_wire')
+    },
+    'model': {
+      'num_parameters': len(model.values),
+      'bytes': model.num_bytes,
+      'bpp': model.bpp,
+      'times_smaller_than_float32': model.ratio,
+    }
+    | _densities(model),
+    'config': config,
+    'versions': {
+      'fedpm_jax': __version__,
+      'python': platform.python_version(),
+      **{name: importlib.metadata.version(name) for name in _PACKAGES},
+    },
+    'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+  }
+
+
+def _densities(model: model_file.Model) -> dict[str, Any]:
+  """The shares of ones of a mask, of the whole and of every tensor."""
+  if model.mask is None:
+    return {}
+  tensors = masks.split(model.layout, model.mask)
+  names = zip(model.layout.names, tensors, strict=True)
+  return {
+    'density': float(np.mean(model.mask)),
+    'density_per_tensor': {name: float(np.mean(x)) for name, x in names},
+  }
+
+
+def table(summary: dict[str, Any]) -> str:
+  """A summary as a short text table."""
+  last, best, model = summary['last'], summary['best'], summary['model']
+  total = summary['total']
+  lines = ['', f'{"":20}{"last":>8}{"best":>8}   (in round)']
+  for name in best:
+    kind = name.removeprefix('eval/accuracy_')
+    lines.append(
+      f'accuracy, {kind:10}{last[name]:8.4f}{best[name]["value"]:8.4f}'
+      f'   ({best[name]["round_idx"]})'
+    )
+  lines.append(f'{"":20}{"last":>8}{"mean":>8}   total')
+  for way in ('uplink', 'downlink'):
+    name = f'{way}/bpp_wire'
+    lines.append(
+      f'{way + ", bpp":20}{last[name]:8.4f}{summary["mean"][name]:8.4f}'
+      f'   {total[f"{way}/bytes"] / 1e6:.2f} MB'
+    )
+  lines += [
+    f'{"model, bpp":20}{model["bpp"]:8.4f}{"":8}   {model["bytes"]:,} bytes'
+    f' for {model["num_parameters"]:,} parameters,'
+    f' {model["times_smaller_than_float32"]:.1f} times smaller than float32',
+    '(bpp: bits per parameter and client, as sent, everything included)',
+  ]
+  return '\n'.join(lines)
+
+
+def file_list(workdir: pathlib.Path) -> str:
+  """The files that a run left, with what they are."""
+  names = {
+    'metrics.jsonl': 'a row a round',
+    'summary.json': 'last and best metrics, config, versions',
+    'config.json': 'the configuration',
+    'model.fedpm': 'the model: fedpm_jax.model_file.load(path)',
+    'curves.png': 'accuracy and bits',
+    'partition.png': "the clients' labels",
+    'symbols': 'the masks of some rounds, for report --bits',
+    'checkpoints': 'to continue from',
+  }
+  return '\n'.join(
+    [
+      '',
+      *(
+        f'{workdir / name!s:40} {what}'
+        for name, what in names.items()
+        if (workdir / name).exists()
+      ),
+    ]
+  )

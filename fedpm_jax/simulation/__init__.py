@@ -1,0 +1,1 @@
+"""A whole round on one machine: all clients, all messages, one meter."""

@@ -1,0 +1,1 @@
+"""The machine: cores, allocator, what XLA needs to be told, files."""

@@ -1,0 +1,79 @@
+"""Local training against a plain Python loop, with gaps between the steps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fedpm_jax.algorithms import local
+from fedpm_jax.prng import keys
+
+OPTIMIZER = optax.adam(0.1)
+# Three clients, five steps of two examples: the second ends an epoch early, the
+# third, which only fills up the mesh, has nothing.
+MASK = np.ones((3, 5, 2), np.bool_)
+MASK[1, 1, 1] = MASK[1, 2] = MASK[1, 4] = MASK[2] = False
+
+
+def gradient(variables, images, labels, mask, key):
+  """Of no loss at all; everything that a step is given enters it."""
+  x = jnp.where(mask, images[:, 0, 0, 0] + labels, 0).sum()
+  noise = jax.random.normal(key, (2,))
+  grads = {'a': variables['a'] * x + noise, 'b': variables['b'] - x}
+  examples = jnp.sum(mask, dtype=jnp.int32)
+  return grads, local.Sums(x.astype(jnp.float32), examples, examples)
+
+
+def plain_loop(variables, data, indices, mask, step_keys):
+  images, labels = data
+  state, totals = OPTIMIZER.init(variables), np.zeros(3)
+  for step in range(len(mask)):
+    if not mask[step].any():
+      continue
+    at = indices[step]
+    grads, sums = gradient(
+      variables, images[at], labels[at], mask[step], step_keys[step]
+    )
+    updates, state = OPTIMIZER.update(grads, state, variables)
+    variables = optax.apply_updates(variables, updates)
+    totals += np.array([float(x) for x in sums])
+  return variables, state, totals
+
+
+def test_gaps_between_steps_are_skipped_alone_and_vectorised(rng):
+  images = rng.integers(0, 9, (20, 1, 1, 1)).astype(np.uint8)
+  data = images, rng.integers(0, 3, 20).astype(np.int32)
+  indices = rng.integers(0, 20, MASK.shape).astype(np.int32)
+  words = keys.words(
+    0, keys.Purpose.LOCAL, round_idx=np.arange(5), client=np.arange(3)[:, None]
+  )
+  start = {'a': jnp.arange(2.0), 'b': jnp.float32(3)}
+
+  def train(indices, mask, words):
+    batches = local.ClientBatches(*data, indices, mask)
+    return local.train(
+      gradient,
+      OPTIMIZER,
+      start,
+      OPTIMIZER.init(start),
+      batches,
+      keys.wrap(words),
+    )
+
+  members = indices, MASK, words
+  ways = {
+    'one after another': jax.jit(
+      lambda *x: jax.lax.map(lambda y: train(*y), x)
+    ),
+    'vectorised': jax.jit(jax.vmap(train)),
+  }
+  for way in ways.values():
+    got = way(*members)
+    for client in range(3):
+      mine = jax.tree.map(lambda x, i=client: x[i], got)
+      want = plain_loop(
+        start, data, indices[client], MASK[client], keys.wrap(words[client])
+      )
+      compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5)
+      jax.tree.map(compare, mine[:2], want[:2])
+      np.testing.assert_allclose([float(x) for x in mine[2]], want[2])

@@ -1,0 +1,170 @@
+"""Every experiment builds, and a round of it has the shapes it should."""
+
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from fedpm_jax import codecs
+from fedpm_jax.data import sources
+from fedpm_jax.experiments import config as configs
+from fedpm_jax.experiments import experiment as experiments
+from fedpm_jax.experiments import sweeps
+from fedpm_jax.simulation import cohort as turns
+
+FOLDER = pathlib.Path(__file__).parents[2] / 'configs'
+# name: (image shape, classes, training examples, d)
+DATA = {
+  'digits': ((8, 8, 1), 10, 1437, 458_698),
+  'methods': ((8, 8, 1), 10, 1437, 458_698),
+  'mnist': ((28, 28, 1), 10, 60_000, 1_933_258),
+  'emnist': ((28, 28, 1), 47, 112_800, 1_942_767),
+  'cifar10': ((32, 32, 3), 10, 50_000, 2_262_602),
+  'cifar10_partial': ((32, 32, 3), 10, 50_000, 2_262_602),
+  'cifar100': ((32, 32, 3), 100, 50_000, 19_197_092),
+}
+
+
+def load(name):
+  return sweeps.load(FOLDER / f'{name}.py')
+
+
+def fake(name, shape, classes, examples):
+  """A data set of the right shape whose images take no memory."""
+  labels = (np.arange(examples) % classes).astype(np.int32)
+  images = np.broadcast_to(np.uint8(0), (examples, *shape))
+  few = np.zeros((20, *shape), np.uint8), labels[:20]
+  return sources.Dataset(name, images, labels, *few, classes)
+
+
+def test_every_config_is_tested():
+  assert {path.stem for path in FOLDER.glob('*.py')} == set(DATA)
+
+
+@pytest.mark.parametrize('name', DATA)
+def test_round_of_a_config(name, monkeypatch):
+  shape, classes, examples, d = DATA[name]
+  # Shapes only: the images stay where they are.
+  monkeypatch.setattr(turns.jax, 'device_put', lambda data, *_: data)
+  config = load(name).get_config()
+  config.execution.devices = 1  # K need not be a multiple of anything.
+  experiment = experiments.build(config, fake(name, shape, classes, examples))
+  engine, trainer = experiment.engine, experiment.engine.trainer
+  cohort = experiments.cohort(experiment, 0)
+  k = config.clients_per_round
+  state = jax.eval_shape(engine.init)
+  received = jax.eval_shape(trainer.receive, state.server.q)
+  turn = jax.eval_shape(
+    trainer.clients_step,
+    turns.Shared(state.server.q, received, *trainer.data),
+    trainer.members(cohort, 0),
+    (),
+  )
+  assert turn.symbols.shape == (k, -(-d // 8))
+  assert turn.sums.loss.shape == (k,)
+  total = jax.eval_shape(
+    engine.aggregation.add,
+    jax.eval_shape(engine.aggregation.start),
+    np.zeros(4, np.uint32),
+    jax.ShapeDtypeStruct(turn.symbols.shape[1:], turn.symbols.dtype),
+    state.server.q,
+  )
+  finish = lambda state, total: engine.aggregation.finish(state, total, k, 0)
+  server, _ = jax.eval_shape(finish, state.server, total)
+  assert jax.tree.map(lambda x: (x.shape, x.dtype), server) == jax.tree.map(
+    lambda x: (x.shape, x.dtype), state.server
+  )
+  assert cohort.mask.sum() > 0
+
+
+@pytest.mark.parametrize('name', load('methods').METHODS)
+def test_every_method_is_named_and_fits_together(name):
+  config = load('methods').get_config(name)
+  experiment = experiments.build(config, fake('digits', *DATA['digits'][:3]))
+  method = experiment.engine.method
+  state = jax.eval_shape(experiment.engine.init)
+  payload = jax.eval_shape(method.algorithm.broadcast, state.server)
+  assert payload.shape == (DATA['digits'][3],)
+  assert payload.dtype == codecs.base.DTYPES[method.algorithm.payload]
+  with pytest.raises(ValueError, match=r"Expected one of .*got 'x'"):
+    load('methods').get_config('x')
+
+
+@pytest.mark.parametrize('path', sorted(FOLDER.glob('sweeps/*.py')))
+def test_every_sweep_reads(path):
+  runs = sweeps.read(path)
+  assert {run.labels['method'] for run in runs} <= set(load('methods').METHODS)
+  assert f'--config=configs/sweeps/{path.name}' in path.read_text()
+
+
+@pytest.mark.parametrize('name', DATA)
+def test_header_names_the_command(name):
+  assert 'python -m fedpm_jax.train' in load(name).__doc__
+
+
+@pytest.mark.parametrize(
+  ('key', 'value', 'message'),
+  [
+    ('rounds', 0, 'config.rounds must be at least 1, got 0'),
+    ('batch_size', 0, 'config.batch_size must be at least 1'),
+    ('seed', -1, r'config.seed must lie in \[0, 2\^32\)'),
+    ('clients_per_round', 11, 'cannot exceed config.num_clients = 10'),
+    ('model', 'vgg', "model must be one of .*got 'vgg'"),
+    ('data.max_examples', -1, 'config.data.max_examples must be at least'),
+    ('data.partition', 'x', "'x'"),
+    ('weights.kind', 'x', "weights.kind must be one of .*got 'x'"),
+    ('weights.gain', 0.0, 'weights.gain must be positive'),
+    ('algorithm.name', 'x', "name must be one of .*got 'x'"),
+    ('algorithm.options', '{"x": 1}', "do not suit fedpm: .*'x'"),
+    ('algorithm.options', '{"lambda_0": 0}', 'lambda_0 must be at least 1'),
+    ('algorithm.options', '{', 'do not suit fedpm: .*line 1'),
+    ('algorithm.name', 'fedavg', 'sends a delta.*turns a theta into a mask'),
+    ('wire.downlink', 'raw', 'must be a codec of theta symbols'),
+    ('wire.compressor', 'mask_delta', "'dither' is for masks that are drawn"),
+    ('optimizer.name', 'x', "an optimiser of optax.*got 'x'"),
+    ('optimizer.name', 'constant_schedule', 'is not an optimiser'),
+    ('optimizer.options', '{"x": 1}', 'do not suit optax.adam'),
+    ('optimizer.options', '{', 'do not suit optax.adam'),
+    ('optimizer.learning_rate', 0.0, 'learning_rate must be positive'),
+    ('wire.uplink', 'x', "uplink must be one of .*got 'x'"),
+    ('wire.uplink', 'theta_raw', 'carries theta'),
+    ('wire.downlink', 'bitpack', 'carries mask'),
+    ('wire.options', '{"cell": 3}', 'do not suit bernoulli'),
+    ('wire.options', '[', 'do not suit bernoulli'),
+    (
+      'wire.compressor',
+      'relative_entropy',
+      r"index symbols, one of \['index'\]",
+    ),
+    ('wire.private_randomness', True, "'dither' derives.*'prior'"),
+    ('wire.keep_every', -1, 'keep_every must be at least 0, got -1'),
+    ('wire.compressor', 'x', "compressor must be one of .*got 'x'"),
+    ('execution.lowering', 'x', "lowering.*'x'"),
+  ],
+)
+def test_bad_values(key, value, message):
+  config = configs.default()
+  with config.unlocked():
+    config.update_from_flattened_dict({key: value})
+  with pytest.raises(ValueError, match=message):
+    experiments.build(config)
+
+
+@pytest.mark.parametrize('name', ['sgd', 'adam', 'lion', 'adagrad'])
+def test_any_optax_optimizer(name):
+  config = configs.default()
+  config.optimizer.name = name
+  assert callable(configs.optimizer(config.optimizer).update)
+
+
+def test_optimizer_options():
+  config = configs.default()
+  config.optimizer.name = 'sgd'
+  config.optimizer.options = '{"momentum": 0.9}'
+  optimizer = configs.optimizer(config.optimizer)
+  state = optimizer.init(np.zeros(2, np.float32))
+  gradient = np.ones(2, np.float32)
+  _, state = optimizer.update(gradient, state)
+  updates, _ = optimizer.update(gradient, state)
+  np.testing.assert_allclose(updates, -0.1 * 1.9)

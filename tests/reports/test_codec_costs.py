@@ -1,0 +1,90 @@
+"""What codecs would have cost: the same bytes as in the run, and entropies."""
+
+import jax
+import numpy as np
+import pytest
+import toy
+from scipy import special
+
+from fedpm_jax.codecs import base, dither
+from fedpm_jax.reports import archive, codec_costs
+from fedpm_jax.simulation import rounds
+
+
+@pytest.fixture(scope='module')
+def run():
+  """Three rounds of the toy engine: (engine, state, kept, metrics)."""
+  engine, rng = toy.engine(), np.random.default_rng(0)
+  state, kept, rows = engine.init(), [], []
+  for t in range(3):
+    state, row = engine.run(
+      state, toy.cohort(rng, [0, 1, 2, 3]), t, archive=kept.append
+    )
+    rows.append(row)
+  return engine, state, kept, rows
+
+
+def test_real_costs_are_those_of_the_run(run):
+  engine, state, kept, rows = run
+  layout = engine.method.network.layout
+  shapes = jax.eval_shape(lambda: state.server)
+  for round_, row in zip(kept, rows, strict=True):
+    costs = codec_costs.costs(round_, engine.exchange, shapes, layout)
+    real = {cost['codec']: cost['real'] for cost in costs}
+    assert list(real) == [*codec_costs.UPLINK, *codec_costs.DOWNLINK]
+    assert real['dither'] == pytest.approx(row['uplink/bpp_wire'], abs=0)
+    assert real['theta_news'] == pytest.approx(row['downlink/bpp_wire'], abs=0)
+    for cost in costs[: len(codec_costs.UPLINK)]:
+      tensors = [cost[f'ideal/{name}'] for name in layout.names]
+      total = np.dot(tensors, layout.sizes) / layout.num_parameters
+      assert cost['ideal'] == pytest.approx(total)
+      assert cost['ideal'] < cost['real']
+
+
+def test_who_missed_a_round_is_charged_the_whole_theta():
+  engine, rng = toy.engine(clients_per_round=2), np.random.default_rng(0)
+  state, kept, rows = engine.init(), [], []
+  for t, ids in enumerate(([0, 1], [1, 2], [0, 3])):
+    state, row = engine.run(state, toy.cohort(rng, ids), t, archive=kept.append)
+    rows.append(row)
+  layout = engine.method.network.layout
+  for round_, row in zip(kept, rows, strict=True):
+    costs = codec_costs.costs(round_, engine.exchange, state.server, layout)
+    real = {cost['codec']: cost['real'] for cost in costs}
+    assert real['theta_news'] == pytest.approx(row['downlink/bpp_wire'], abs=0)
+  assert real['theta_news'] == real['theta_levels']  # nobody has the last theta
+
+
+def test_what_is_kept_comes_back(run, tmp_path):
+  for round_ in run[2]:
+    archive.save(tmp_path, round_)
+  loaded = archive.load(tmp_path)
+  for before, after in zip(run[2], loaded, strict=True):
+    for name in rounds.Archived._fields:
+      np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
+  with pytest.raises(ValueError, match='keeps no symbols'):
+    archive.load(tmp_path / 'nothing')
+
+
+def test_ideal_code_lengths(rng):
+  q = np.array([16384] * 4 + [49152] * 4, np.uint16)
+  mask = np.array([1, 0, 0, 0, 1, 1, 1, 1], np.bool_)
+  u = rng.integers(0, 65536, 8).astype(np.uint16)
+  side = base.SideInformation(q, (4, 4), dither.guess(q, u))
+  h = lambda p: -p * np.log2(p) - (1 - p) * np.log2(1 - p)
+  expected = {
+    'bitpack': [4, 4],
+    'frequency': [
+      -np.log2(5 / 8) - 3 * np.log2(3 / 8),
+      -4 * np.log2(5 / 8),
+    ],
+    'per_tensor': [4 * h(0.25), 0],
+    'prior': [2 - 3 * np.log2(0.75), -4 * np.log2(0.75)],
+  }
+  z = np.log(q / (65536.0 - q)) - np.log((u + 0.5) / (65535.5 - u))
+  z /= dither.sigma(mask, side.guess)
+  log2_p = special.log_ndtr(np.where(mask, z, -z)) / np.log(2)
+  expected['dither'] = [-log2_p[:4].sum(), -log2_p[4:].sum()]
+  for name, want in expected.items():
+    got = codec_costs.ideal_bits(name, mask, side)
+    np.testing.assert_allclose(got, want, rtol=0.05, atol=1e-3)

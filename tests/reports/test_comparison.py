@@ -1,0 +1,301 @@
+"""Tables of made-up runs against numbers worked out by hand."""
+
+import csv
+import pathlib
+import re
+import subprocess
+import sys
+
+import fake_runs
+import pytest
+
+from fedpm_jax.reports import (
+  compare,
+  comparison,
+  comparison_plots,
+  comparison_tables,
+)
+from fedpm_jax.system import files
+
+ROOT = pathlib.Path(__file__).parents[2]
+LABELS = {'data': 'digits', 'method': 'fedpm', 'split': 'iid'}
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  """Two seeds of a mask method, a third that stopped, one of a dense method.
+
+  d = 1000 and two clients, so 250 bytes are one bit per parameter and client.
+  """
+  fake_runs.write(
+    tmp_path,
+    {**LABELS, 'seed': '0'},
+    [0.5, None, 0.9, 0.8],
+    uplink=[250, 500, 250, 1000],
+    downlink=[125, 125, 250, 500],
+  )
+  fake_runs.write(
+    tmp_path,
+    {**LABELS, 'seed': '1'},
+    [0.4, None, 0.7, 0.6],
+    uplink=[250, 250, 250, 250],
+    downlink=[125, 125, 250, 500],
+  )
+  fake_runs.write(
+    tmp_path,
+    {**LABELS, 'seed': '2'},
+    [1.0],
+    uplink=[9999],
+    downlink=[9999],
+    finished=False,
+  )
+  fake_runs.write(
+    tmp_path,
+    {**LABELS, 'method': 'avg', 'seed': '0'},
+    [0.3, 0.95],
+    uplink=[8000, 8000],
+    downlink=[8000, 8000],
+    sampled=False,
+  )
+  names = [f'digits/{m}/iid/seed_{s}' for m, s in (('fedpm', 0), ('avg', 0))]
+  files.write_json(tmp_path / 'sweep.json', names)
+  return tmp_path
+
+
+def test_every_number_of_two_seeds(workdir):
+  row = comparison.table(comparison.read(workdir), {'digits': 0.65})[0]
+  assert row == {
+    **LABELS,
+    'seed_count': 2,
+    'missing_runs': 1,
+    'rounds': 4,
+    'num_parameters': 1000,
+    'accuracy_mean_network': pytest.approx(0.7),
+    'accuracy_mean_network_std': pytest.approx(0.2 / 2**0.5),
+    'accuracy_sampled': pytest.approx(0.69),
+    'accuracy_sampled_std': pytest.approx(0.2 / 2**0.5),
+    'accuracy_threshold': pytest.approx(0.68),
+    'accuracy_threshold_std': pytest.approx(0.2 / 2**0.5),
+    'uplink_bpp_wire': pytest.approx((2 + 1) / 2),
+    'uplink_bpp_wire_last10': pytest.approx((2 + 1) / 2),
+    'downlink_bpp_wire': pytest.approx(1.0),
+    'downlink_bpp_wire_last10': pytest.approx(1.0),
+    'megabytes_up': pytest.approx((2000 + 1000) / 2e6),
+    'megabytes_down': pytest.approx(1000e-6),
+    'target': 0.65,
+    'seeds_at_target': 2,
+    # Both in the third round: 1000 + 500 and 750 + 500 bytes.
+    'megabytes_to_target': pytest.approx((1500 + 1250) / 2e6),
+    'megabytes_up_to_target': pytest.approx((1000 + 750) / 2e6),
+    'rounds_to_target': 3.0,
+    'model_bytes': 125.0,
+    'model_bpp': 1.0,
+    'runs': 'digits/fedpm/iid/seed_0;digits/fedpm/iid/seed_1',
+  }
+
+
+def test_one_dense_run_has_no_spread_and_no_mask(workdir):
+  row = comparison.table(comparison.read(workdir))[1]
+  assert row['method'] == 'avg'
+  assert row['accuracy_mean_network'] == 0.95
+  assert row['uplink_bpp_wire'] == 32.0
+  assert row['model_bpp'] == 32.0
+  for name in (
+    'accuracy_mean_network_std',
+    'accuracy_sampled',
+    'accuracy_sampled_std',
+    'accuracy_threshold',
+    'target',
+    'seeds_at_target',
+    'megabytes_to_target',
+    'megabytes_up_to_target',
+    'rounds_to_target',
+  ):
+    assert row[name] is None
+
+
+@pytest.mark.parametrize(
+  ('target', 'seeds', 'megabytes', 'rounds'),
+  [
+    (0.8, 1, None, None),  # one seed of two: a mean would flatter
+    (0.99, 0, None, None),
+    (0.7, 2, 1375e-6, 3.0),  # reached exactly is reached
+    (0.45, 2, (375 + 1250) / 2e6, 2.0),  # round 1 of 2 was not evaluated
+  ],
+)
+def test_bytes_to_a_target_are_measured_at_rounds(
+  workdir, target, seeds, megabytes, rounds
+):
+  row = comparison.table(comparison.read(workdir), {'digits': target})[0]
+  assert row['seeds_at_target'] == seeds
+  assert row['rounds_to_target'] == rounds
+  if megabytes is None:
+    assert row['megabytes_to_target'] is None
+  else:
+    assert row['megabytes_to_target'] == pytest.approx(megabytes)
+
+
+def test_last_ten_rounds(tmp_path):
+  sizes = [250] * 5 + [1500] + [500] * 9
+  fake_runs.write(
+    tmp_path,
+    {**LABELS, 'seed': '0'},
+    [0.5] * 15,
+    uplink=sizes,
+    downlink=sizes,
+  )
+  (row,) = comparison.table(comparison.read(tmp_path))
+  assert row['downlink_bpp_wire_last10'] == pytest.approx(2.4)
+  assert row['downlink_bpp_wire'] == pytest.approx(29 / 15)
+
+
+def test_no_run_is_dropped_silently(workdir):
+  fake_runs.write(
+    workdir,
+    {**LABELS, 'method': 'zz', 'seed': '0'},
+    [0.5],
+    uplink=[1],
+    downlink=[1],
+  ).joinpath('error.txt').write_text('ValueError: too large\n\nTraceback')
+  groups = comparison.read(workdir)
+  table = comparison.table(groups)
+  assert [(r['method'], r['seed_count'], r['missing_runs']) for r in table] == [
+    ('fedpm', 2, 1),
+    ('avg', 1, 0),
+    ('zz', 0, 1),
+  ]
+  assert table[-1]['accuracy_mean_network'] is None
+  text = comparison_tables.markdown(groups, table)
+  assert '2 runs missing or failed:' in text
+  assert '`digits/fedpm/iid/seed_2`: not finished, 1 rounds recorded' in text
+  assert '`digits/zz/iid/seed_0`: ValueError: too large\n' in text
+  assert not any('zz' in row['method'] for row in comparison.curves(groups))
+
+
+def test_markdown_cells(workdir):
+  groups = comparison.read(workdir)
+  text = comparison_tables.markdown(
+    groups, comparison.table(groups, {'digits': 0.8})
+  )
+  lines = [line for line in text.splitlines() if line.startswith('| ')]
+  cells = [[c.strip() for c in line[2:-2].split(' | ')] for line in lines]
+  assert len({len(row) for row in cells if row[0] != '---'}) == 1
+  assert cells[2][:7] == [
+    'fedpm',
+    '2 of 3',
+    '0.700 +- 0.141',
+    '0.690 +- 0.141',
+    '0.680 +- 0.141',
+    '1.500',
+    '1.500',
+  ]
+  assert cells[2][11] == 'reached by 1 of 2 seeds'
+  assert cells[3][:6] == ['avg', '1', '0.950', '', '', '32.00']
+  assert cells[3][11:] == ['0.0160', '0.0320', '2.0', '4.0', '32.00']
+  assert '## digits: split iid' in text
+
+
+def test_csv_files(workdir, tmp_path):
+  groups = comparison.read(workdir)
+  _, files = comparison_tables.write(groups, tmp_path / 'out', {})
+  assert [p.name for p in files] == [
+    'comparison.csv',
+    'comparison.md',
+    'curves.csv',
+  ]
+  with open(files[0]) as file:
+    rows = list(csv.DictReader(file))
+  assert float(rows[0]['accuracy_mean_network']) == pytest.approx(0.7)
+  assert rows[1]['accuracy_sampled'] == ''
+  with open(files[2]) as file:
+    rows = list(csv.DictReader(file))
+  assert len(rows) == 4 + 4 + 2
+  assert rows[3] == {
+    **LABELS,
+    'seed': '0',
+    'round_idx': '3',
+    'accuracy_mean_network': '0.8',
+    'accuracy_sampled': '0.79',
+    'accuracy_threshold': '0.78',
+    'uplink_bytes': '1000',
+    'downlink_bytes': '500',
+    'uplink_bpp_wire': '4.0',
+    'downlink_bpp_wire': '2.0',
+    'loss': '0.5',
+  }
+  assert rows[1]['accuracy_mean_network'] == ''
+
+
+def test_runs_that_do_not_compare(workdir):
+  fake_runs.write(
+    workdir,
+    {**LABELS, 'seed': '3'},
+    [0.5, 0.5],
+    uplink=[1, 1],
+    downlink=[1, 1],
+  )
+  with pytest.raises(ValueError, match=r'seed_3.*their rounds: 4 and 2'):
+    comparison.read(workdir)
+
+
+def test_a_method_looks_alike_in_all_pictures():
+  styles = comparison_plots.method_styles([f'm{i}' for i in range(15)] * 2)
+  assert len(styles) == 15
+  looks = {(s['color'], s['linestyle']) for s in styles.values()}
+  assert len(looks) == 15
+  assert styles['m0'] == comparison_plots.method_styles(['m0'])['m0']
+
+
+def test_report_writes_tables_and_pictures(workdir, tmp_path, capsys):
+  out = tmp_path / 'out'
+  text = compare.compare_runs(workdir, out, targets={'digits': 0.65})
+  assert {p.name for p in out.iterdir()} == {
+    'comparison.csv',
+    'comparison.md',
+    'curves.csv',
+    'digits_accuracy_rounds.png',
+    'digits_accuracy_bytes.png',
+    'digits_accuracy_uplink.png',
+    'digits_uplink_bpp.png',
+    'digits_density.png',
+  }
+  for path in out.glob('*.png'):
+    assert path.read_bytes().startswith(b'\x89PNG')
+    assert str(path) in text
+
+
+def test_a_target_of_other_data(workdir):
+  with pytest.raises(ValueError, match=r"\['digits'\], got \['mnist'\]"):
+    comparison.table(comparison.read(workdir), {'mnist': 0.9})
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ([], 'Give one of --bits and --sweep, got neither'),
+    (['--bits=a', '--sweep=b'], 'Give one of --bits and --sweep, got both'),
+    (['--sweep=nowhere'], 'nowhere holds no runs of a sweep'),
+    (['--sweep=nowhere', '--target=digits'], "--target takes .* got 'digits'"),
+  ],
+)
+def test_a_users_mistake_is_one_line(arguments, message):
+  command = [sys.executable, '-m', 'fedpm_jax.report', *arguments]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 1
+  (line,) = done.stderr.splitlines()
+  assert line.startswith('error: ')
+  assert re.search(message, line)
+
+
+def test_seeds_of_different_configurations_are_no_group(workdir):
+  def configured(*rates):
+    for seed, rate in enumerate(rates):
+      path = workdir / f'digits/fedpm/iid/seed_{seed}' / 'summary.json'
+      config = {'seed': seed, 'optimizer': {'learning_rate': rate}}
+      files.write_json(path, files.read_json(path) | {'config': config})
+
+  configured(0.1, 0.1)
+  assert len(comparison.read(workdir)[0].runs) == 2
+  configured(0.1, 0.2)
+  with pytest.raises(ValueError, match=r'differ in\s+their configuration'):
+    comparison.read(workdir)
