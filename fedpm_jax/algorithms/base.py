@@ -17,8 +17,9 @@ class Algorithm(NamedTuple):
   Attributes:
     payload: the sort of what is broadcast, a key of `codecs.base.DTYPES`:
       'theta' (uint16 levels, of whatever they stand for) or 'float32'.
-    update: the sort of a client's update, what its compressor `takes`.
-    arrives: the sort that the server adds up, 'mask' or 'delta'.
+    update: the sort of a client's update; its compressor must accept the same.
+    aggregated: the sort that the server adds up, 'mask' or 'delta'; its
+      compressor must deliver the same.
     init: (key) -> (server_state, client_state): the server's, and that of ONE
       client that has never taken part (an empty tuple where nothing is kept).
     broadcast: (server_state) -> payload `[d]`, what all clients of the round
@@ -33,8 +34,9 @@ class Algorithm(NamedTuple):
     server_update: (server_state, total `[d]`, K, round_idx) -> (server_state,
       info); total is the sum of the K updates as decompressed from what arrived
       (masks: int32 counts).
-    forgets: (round_idx) -> bool: whether the state after this round follows
-      from payload and updates alone, so that a client can foresee it.
+    depends_only_on_round: (round_idx) -> bool: the state after this round
+      depends on the round's payload and updates alone, and on no state before
+      it.  A client that knows both can then foresee the next payload.
     eval_params: (server_state, key) -> {kind: flat params `[d]`}, the networks
       that the server's belief stands for: `sampled`, `mean`, `threshold`; of a
       dense method the `mean` alone, the one network that it has.
@@ -44,12 +46,12 @@ class Algorithm(NamedTuple):
 
   payload: str
   update: str
-  arrives: str
+  aggregated: str
   init: Callable[..., tuple[Any, Any]]
   broadcast: Callable[..., Any]
   receive: Callable[..., Any]
   client_update: Callable[..., tuple[Any, Any, Any]]
   server_update: Callable[..., tuple[Any, Any]]
-  forgets: Callable[[int], bool]
+  depends_only_on_round: Callable[[int], bool]
   eval_params: Callable[..., dict[str, Any]]
   model: Callable[..., Any]

@@ -91,13 +91,13 @@ def fedavg(
   return base.Algorithm(
     payload='float32',
     update='delta',
-    arrives='delta',
+    aggregated='delta',
     init=init,
     broadcast=broadcast,
     receive=functools.partial(receive, network),
     client_update=client_update,
     server_update=server_update,
-    forgets=lambda round_idx: False,
+    depends_only_on_round=lambda round_idx: False,
     eval_params=eval_params,
     model=model,
   )

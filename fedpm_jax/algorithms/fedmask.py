@@ -145,13 +145,13 @@ def deterministic(
   return base.Algorithm(
     payload='theta',
     update='mask',
-    arrives='mask',
+    aggregated='mask',
     init=lambda key: (ServerState(init(key)), ()),
     broadcast=lambda state: state.q,
     receive=lambda q: (network.weights(), scores_of(q)),
     client_update=client_update,
     server_update=server_update,
-    forgets=lambda round_idx: True,
+    depends_only_on_round=lambda round_idx: True,
     eval_params=eval_params,
     model=model,
   )

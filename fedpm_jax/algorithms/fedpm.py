@@ -198,7 +198,7 @@ def fedpm(
     state = ServerState(alpha, beta, masks.quantise(theta))
     return state, ServerInfo(jnp.mean(theta))
 
-  def forgets(round_idx):
+  def depends_only_on_round(round_idx):
     return bool(reset_prior(round_idx))
 
   def eval_params(state, key):
@@ -215,13 +215,13 @@ def fedpm(
   return base.Algorithm(
     payload='theta',
     update='theta',
-    arrives='mask',
+    aggregated='mask',
     init=init,
     broadcast=broadcast,
     receive=receive,
     client_update=client_update,
     server_update=server_update,
-    forgets=forgets,
+    depends_only_on_round=depends_only_on_round,
     eval_params=eval_params,
     model=model,
   )

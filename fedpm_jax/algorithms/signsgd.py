@@ -104,13 +104,13 @@ def signsgd(
   return base.Algorithm(
     payload='theta',
     update='delta',
-    arrives='mask',
+    aggregated='mask',
     init=init,
     broadcast=broadcast,
     receive=lambda q: fedavg.receive(network, params_of(q)),
     client_update=client_update,
     server_update=server_update,
-    forgets=lambda round_idx: False,
+    depends_only_on_round=lambda round_idx: False,
     eval_params=eval_params,
     model=model,
   )

@@ -59,7 +59,7 @@ def _decode_frequencies(
 
 def _frequencies(tensors: list[np.ndarray]) -> np.ndarray:
   ones = [np.count_nonzero(tensor) for tensor in tensors]
-  return base.quantize(ones, [tensor.size for tensor in tensors])
+  return base.frequency_of_ones(ones, [tensor.size for tensor in tensors])
 
 
 def _encode_prior(mask: np.ndarray, side: base.SideInformation) -> bytes:
@@ -159,6 +159,7 @@ PRIOR = base.checked(
   encode=_encode_prior,
   decode=_decode_prior,
   needs=('q',),
+  theta_is_probability=True,
 )
 
 PER_LEVEL = base.checked(

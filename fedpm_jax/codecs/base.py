@@ -91,9 +91,14 @@ class Codec(NamedTuple):
     symbols: what is coded, a key of `DTYPES`.
     encode: (symbols `[d]`, side) -> payload; ValueError on a caller's mistake.
     decode: (payload, d, side) -> symbols `[d]`, perhaps a read-only view of
-      the payload, which may itself be a view if `verbatim`; WireError on odd
-      bytes, ValueError on a caller's mistake.
-    verbatim: whether the payload is `symbol_bytes(symbols)`, nothing else.
+      the payload, which may itself be a view if `payload_is_symbols`;
+      WireError on odd bytes, ValueError on a caller's mistake.
+    needs: fields of the side information that both ends must have.
+    fallback: the codec for a receiver that lacks what this one needs; empty
+      where there is none.
+    theta_is_probability: the code takes theta, `side.q`, for the probability of
+      a one, so it suits only masks that are sampled.
+    payload_is_symbols: the payload is `symbol_bytes(symbols)`, nothing else.
   """
 
   name: str
@@ -101,7 +106,10 @@ class Codec(NamedTuple):
   symbols: str
   encode: Callable[[np.ndarray, SideInformation], Payload]
   decode: Callable[[Payload, int, SideInformation], np.ndarray]
-  verbatim: bool
+  needs: tuple[str, ...] = ()
+  fallback: str = ''
+  theta_is_probability: bool = False
+  payload_is_symbols: bool = False
 
 
 def checked(
@@ -112,7 +120,9 @@ def checked(
   encode: Callable[[np.ndarray, SideInformation], Payload],
   decode: Callable[[Payload, int, SideInformation], np.ndarray],
   needs: tuple[str, ...] = (),
-  verbatim: bool = False,
+  fallback: str = '',
+  theta_is_probability: bool = False,
+  payload_is_symbols: bool = False,
 ) -> Codec:
   """A codec whose arguments and results are checked around the bare functions.
 
@@ -123,8 +133,10 @@ def checked(
     encode: as `Codec.encode`; sees only valid symbols and side information.
     decode: as `Codec.decode`; must raise WireError itself where the payload is
       not well-formed, but may leave the range of its symbols to this wrapper.
-    needs: fields of the side information that the code uses.
-    verbatim: see `Codec`.
+    needs: see `Codec`; the fields are checked before the code sees them.
+    fallback: see `Codec`.
+    theta_is_probability: see `Codec`.
+    payload_is_symbols: see `Codec`.
 
   Returns:
     The codec.  The empty vector (d = 0) is always the empty payload; the bare
@@ -158,7 +170,17 @@ def checked(
       raise WireError(f'{name}: {problem}.')
     return values
 
-  return Codec(name, number, symbols, checked_encode, checked_decode, verbatim)
+  return Codec(
+    name,
+    number,
+    symbols,
+    checked_encode,
+    checked_decode,
+    needs,
+    fallback,
+    theta_is_probability,
+    payload_is_symbols,
+  )
 
 
 def symbol_bytes(symbols: np.ndarray) -> memoryview:
@@ -173,7 +195,7 @@ def symbol_bytes(symbols: np.ndarray) -> memoryview:
   return np.ascontiguousarray(little).view(np.uint8).data
 
 
-def quantize(ones: np.ndarray, total: np.ndarray) -> np.ndarray:
+def frequency_of_ones(ones: np.ndarray, total: np.ndarray) -> np.ndarray:
   """The probability of a one, as an integer: 65536 * ones / total, rounded.
 
   Args:

@@ -35,5 +35,5 @@ BITPACK = base.checked(
   symbols='mask',
   encode=_encode,
   decode=_decode,
-  verbatim=True,
+  payload_is_symbols=True,
 )

@@ -137,8 +137,8 @@ def _shares(blocks: np.ndarray, hit: np.ndarray) -> tuple[int, int]:
   hits = int(np.count_nonzero(hit))
   ones = np.count_nonzero(blocks)
   return (
-    int(base.quantize(hits, hit.size)),
-    int(base.quantize(ones, hits * _BLOCK)),
+    int(base.frequency_of_ones(hits, hit.size)),
+    int(base.frequency_of_ones(ones, hits * _BLOCK)),
   )
 
 

@@ -34,7 +34,7 @@ def _codec(name: str, number: int, symbols: str) -> base.Codec:
     symbols=symbols,
     encode=encode,
     decode=decode,
-    verbatim=True,
+    payload_is_symbols=True,
   )
 
 

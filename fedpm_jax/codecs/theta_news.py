@@ -230,4 +230,5 @@ THETA_NEWS = base.checked(
   encode=_encode,
   decode=_decode,
   needs=('expected',),
+  fallback='theta_levels',
 )

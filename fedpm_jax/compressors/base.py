@@ -20,30 +20,31 @@ class Compressor(NamedTuple):
       is what the client was sent this round.
     decompress: (key, symbols, payload `[d]`) -> what arrives `[d]`, as the
       server sees it; the key is that of `compress`, known to both ends.
-    takes: the sort of its updates `[d]`: 'theta' (uint16, probabilities of a
-      mask times 65536), 'mask' (bool) or 'delta' (float32, local minus global
-      weights).
-    gives: the sort of what arrives, 'mask' or 'delta'.
+    update: the sort of the updates `[d]` that it accepts: 'theta' (uint16,
+      probabilities of a mask times 65536), 'mask' (bool) or 'delta' (float32,
+      local minus global weights).
+    aggregated: the sort that the server adds up after `decompress`, 'mask' or
+      'delta'.
     symbols: their sort, a key of `codecs.base.DTYPES`.
     sizes: of the symbols' parts, in order; what codecs call tensors.  The first
       part of 'levels' are bytes, see `codecs.levels`.
-    sends_mask: whether the symbols are the very mask of weights that arrives;
+    symbols_are_the_mask: the symbols are the very mask of weights that arrives;
       its density is reported then.
-    shares_key: whether `decompress` needs the key, so that the server must know
-      the client's random numbers.
-    dithered: whether that mask is `bits16(key) < update`, which the server can
-      guess from the key and theta; what the codec 'dither' is for.
+    needs_shared_key: `decompress` needs the key, so the server must know the
+      client's random numbers.
+    mask_is_dithered: that mask is `bits16(key) < update`.  The server can then
+      guess it from the key and theta, which codecs that need a guess rely on.
     check: (symbols, NumPy) -> why no client can have sent them; empty if one
       can.  Called with what arrived, before `decompress`.
   """
 
   compress: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
   decompress: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-  takes: str
-  gives: str
+  update: str
+  aggregated: str
   symbols: str
   sizes: tuple[int, ...]
-  sends_mask: bool = False
-  shares_key: bool = False
-  dithered: bool = False
+  symbols_are_the_mask: bool = False
+  needs_shared_key: bool = False
+  mask_is_dithered: bool = False
   check: Callable[[np.ndarray], str] = lambda symbols: ''

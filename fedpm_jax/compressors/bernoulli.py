@@ -26,10 +26,10 @@ def bernoulli(layout: masks.Layout) -> base.Compressor:
   return base.Compressor(
     compress,
     decompress,
-    takes='theta',
-    gives='mask',
+    update='theta',
+    aggregated='mask',
     symbols='mask',
     sizes=layout.sizes,
-    sends_mask=True,
-    dithered=True,
+    symbols_are_the_mask=True,
+    mask_is_dithered=True,
   )

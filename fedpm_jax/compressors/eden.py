@@ -119,11 +119,11 @@ def eden(
   return base.Compressor(
     compress,
     decompress,
-    takes='delta',
-    gives='delta',
+    update='delta',
+    aggregated='delta',
     symbols='levels',
     sizes=(levels.BYTES * count, count * keep),
-    shares_key=True,
+    needs_shared_key=True,
     check=lambda symbols: levels.problem(
       symbols, count=count, alphabet=centroids.size
     ),

@@ -14,8 +14,8 @@ def identity(layout: masks.Layout) -> base.Compressor:
   return base.Compressor(
     _compress,
     _decompress,
-    takes='delta',
-    gives='delta',
+    update='delta',
+    aggregated='delta',
     symbols='float32',
     sizes=layout.sizes,
   )
@@ -26,11 +26,11 @@ def mask(layout: masks.Layout) -> base.Compressor:
   return base.Compressor(
     _compress,
     _decompress,
-    takes='mask',
-    gives='mask',
+    update='mask',
+    aggregated='mask',
     symbols='mask',
     sizes=layout.sizes,
-    sends_mask=True,
+    symbols_are_the_mask=True,
   )
 
 

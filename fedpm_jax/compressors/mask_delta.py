@@ -51,9 +51,9 @@ def mask_delta(layout: masks.Layout, *, kappa: float = 0.8) -> base.Compressor:
   return base.Compressor(
     compress,
     decompress,
-    takes='theta',
-    gives='mask',
+    update='theta',
+    aggregated='mask',
     symbols='mask',
     sizes=layout.sizes,
-    shares_key=True,
+    needs_shared_key=True,
   )

@@ -67,8 +67,8 @@ def qsgd(
   return base.Compressor(
     compress,
     decompress,
-    takes='delta',
-    gives='delta',
+    update='delta',
+    aggregated='delta',
     symbols='levels',
     sizes=(symbols_of.BYTES * count, *layout.sizes),
     check=lambda symbols: symbols_of.problem(

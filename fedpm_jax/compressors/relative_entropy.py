@@ -130,11 +130,11 @@ def relative_entropy(
   return base.Compressor(
     compress,
     decompress,
-    takes='theta',
-    gives='mask',
+    update='theta',
+    aggregated='mask',
     symbols='index',
     sizes=(1 + cells_of(layout.num_parameters),),
-    shares_key=True,
+    needs_shared_key=True,
     check=check,
   )
 

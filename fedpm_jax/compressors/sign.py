@@ -29,8 +29,8 @@ def sign(layout: masks.Layout) -> base.Compressor:
   return base.Compressor(
     compress,
     decompress,
-    takes='delta',
-    gives='mask',
+    update='delta',
+    aggregated='mask',
     symbols='mask',
     sizes=layout.sizes,
   )

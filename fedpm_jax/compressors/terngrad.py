@@ -69,8 +69,8 @@ def terngrad(layout: masks.Layout, *, clip: float = 2.5) -> base.Compressor:
   return base.Compressor(
     compress,
     decompress,
-    takes='delta',
-    gives='delta',
+    update='delta',
+    aggregated='delta',
     symbols='levels',
     sizes=(levels.BYTES * count, *layout.sizes),
     check=lambda symbols: levels.problem(symbols, count=count, alphabet=3),

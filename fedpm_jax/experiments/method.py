@@ -69,7 +69,7 @@ def _compressor(wire, layout: masks.Layout) -> compressors.base.Compressor:
       f' {error}'
     ) from error
   _check_codec(wire, 'uplink', compressor.symbols)
-  if wire.uplink == 'dither' and not compressor.dithered:
+  if wire.uplink == 'dither' and not compressor.mask_is_dithered:
     raise ValueError(
       "config.wire.uplink = 'dither' is for masks that are drawn with dithers,"
       f" the compressor 'bernoulli': got {wire.compressor!r}. 'frequency' codes"
@@ -77,7 +77,7 @@ def _compressor(wire, layout: masks.Layout) -> compressors.base.Compressor:
     )
   shared = {
     'uplink': wire.uplink == 'dither',
-    'compressor': compressor.shares_key,
+    'compressor': compressor.needs_shared_key,
   }
   for key, shares in shared.items():
     if wire.private_randomness and shares:
@@ -105,14 +105,14 @@ def _check_codec(wire, direction: str, symbols: str) -> None:
 def _check_fit(config, algorithm, compressor) -> None:
   """ValueError unless algorithm, compressor and codecs suit each other."""
   name, wire = config.algorithm.name, config.wire
-  if (compressor.takes, compressor.gives) != (
+  if (compressor.update, compressor.aggregated) != (
     algorithm.update,
-    algorithm.arrives,
+    algorithm.aggregated,
   ):
     raise ValueError(
       f'config.algorithm.name = {name!r} sends a {algorithm.update} and expects'
-      f' a {algorithm.arrives}, config.wire.compressor = {wire.compressor!r}'
-      f' turns a {compressor.takes} into a {compressor.gives}: see the table of'
+      f' a {algorithm.aggregated}, config.wire.compressor = {wire.compressor!r}'
+      f' turns a {compressor.update} into a {compressor.aggregated}: see the table of'
       ' methods in README.md.'
     )
   _check_codec(wire, 'downlink', algorithm.payload)
@@ -122,7 +122,7 @@ def _check_fit(config, algorithm, compressor) -> None:
       f'config.wire.uplink = {wire.uplink!r} needs a theta that both ends know:'
       f" {name!r} broadcasts {algorithm.payload}. Use 'frequency'."
     )
-  if wire.uplink == 'prior' and not compressor.sends_mask:
+  if wire.uplink == 'prior' and not compressor.symbols_are_the_mask:
     raise ValueError(
       "config.wire.uplink = 'prior' takes theta for the probability of a bit:"
       f" what {wire.compressor!r} sends are no masks. Use 'per_level' or"

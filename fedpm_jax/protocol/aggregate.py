@@ -43,7 +43,7 @@ def make(
     compressor: of the clients.
     size: d.
   """
-  counted = compressor.gives == 'mask'
+  counted = compressor.aggregated == 'mask'
   dtype = jnp.int32 if counted else jnp.float32
 
   def start():

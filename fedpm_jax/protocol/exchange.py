@@ -189,7 +189,7 @@ class Exchange:
       if problem:
         raise codecs.WireError(f'symbols of client {client}: {problem}.')
       density = None
-      if compressor.sends_mask:
+      if compressor.symbols_are_the_mask:
         density = np.count_nonzero(symbols) / self._size
       if self._are_bits:
         symbols = np.packbits(symbols)
@@ -300,7 +300,9 @@ class Exchange:
     """
     algorithm = self._method.algorithm
     last = round_idx - 1
-    if not (self._shared and round_idx and algorithm.forgets(last)):
+    if not (
+      self._shared and round_idx and algorithm.depends_only_on_round(last)
+    ):
       return theta_news.by_level(known.q)
     foreseen = self._foresee(known.q, np.flatnonzero(known.members), last)
     # The state before does not matter: the algorithm forgets it.

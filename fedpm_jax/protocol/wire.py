@@ -205,7 +205,7 @@ def decode(
     _expect(field, got, want)
   how = codecs.CODECS[codec]
   # A long payload that is the symbols' own bytes is not copied.
-  payload = payload if how.verbatim else bytes(payload)
+  payload = payload if how.payload_is_symbols else bytes(payload)
   symbols = how.decode(payload, header.count, side)
   # Differs where the sender had other side information than the receiver.
   symbols_crc = _symbols_crc(how, symbols, payload_crc)
@@ -281,7 +281,7 @@ def _with_aligned_payload(num_bytes: int) -> np.ndarray:
 
 
 def _symbols_crc(how: codecs.Codec, symbols, payload_crc: int) -> int:
-  if how.verbatim:
+  if how.payload_is_symbols:
     return payload_crc
   return zlib_ng.crc32(codecs.base.symbol_bytes(symbols))
 

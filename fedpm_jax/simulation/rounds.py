@@ -183,7 +183,7 @@ class Engine:
     ):
       key_words = members.uplink_keys[len(messages)]
       total = self.aggregation.add(total, key_words, message.symbols, on_device)
-      if archive and self.method.compressor.dithered:
+      if archive and self.method.compressor.mask_is_dithered:
         sent.append(message.symbols)
       messages.append(message._replace(symbols=None))
     if sent:
@@ -221,7 +221,7 @@ class Engine:
       'downlink/bytes': downlink_bytes,
       'downlink/bpp_wire': 8 * downlink_bytes / (count * size),
     }
-    if self.method.compressor.sends_mask:
+    if self.method.compressor.symbols_are_the_mask:
       densities = [message.density for message in messages]
       estimates = [estimated_bpp(density, size) for density in densities]
       row['uplink/bpp_entropy'] = float(np.mean(estimates))

@@ -73,10 +73,12 @@ def test_symbols_are_what_the_contract_says(name, options, sizes):
     assert symbols.dtype == codecs.base.DTYPES[compressor.symbols]
     assert symbols.shape == (sum(compressor.sizes),)
     assert compressor.check(symbols) == ''
-    assert arrived.dtype == (np.float32 if compressor.gives == 'delta' else '?')
+    assert arrived.dtype == (
+      np.float32 if compressor.aggregated == 'delta' else '?'
+    )
     assert arrived.shape == update.shape
     assert np.isfinite(arrived).all()
-    if not update.any() and compressor.gives == 'delta':
+    if not update.any() and compressor.aggregated == 'delta':
       assert not arrived.any()
 
 
@@ -101,8 +103,8 @@ def test_a_mask_is_sent_as_it_is():
   symbols = compressor.compress(KEY, mask, mask)
   np.testing.assert_array_equal(symbols, mask)
   np.testing.assert_array_equal(compressor.decompress(KEY, symbols, mask), mask)
-  assert compressor.sends_mask
-  assert not compressor.dithered
+  assert compressor.symbols_are_the_mask
+  assert not compressor.mask_is_dithered
 
 
 def test_sign_of_zero_is_positive():

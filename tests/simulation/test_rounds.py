@@ -194,7 +194,9 @@ def test_who_missed_a_round_gets_the_whole_theta(rng):
 
 def test_a_prior_that_is_kept_cannot_be_foreseen_but_is_exact(rng):
   engine = toy.engine(prior_reset_every=2)
-  assert [engine.method.algorithm.forgets(t) for t in range(3)] == [
+  assert [
+    engine.method.algorithm.depends_only_on_round(t) for t in range(3)
+  ] == [
     True,
     False,
     True,
