@@ -131,9 +131,9 @@ def local_delta(
   """
   start, params = received
 
-  def gradient(params, images, labels, mask, step_key):
+  def gradient(params, images, labels, valid, step_key):
     del step_key  # Nothing is drawn.
-    loss = lambda p: local.mean_loss(network.apply, p, images, labels, mask)
+    loss = lambda p: local.mean_loss(network.apply, p, images, labels, valid)
     return jax.grad(loss, has_aux=True)(params)
 
   # Tensor by tensor: a flat vector would be cut and joined in every step.

@@ -113,10 +113,10 @@ def deterministic(
   def client_update(received, batches, client_state, step_keys):
     weights, scores = received
 
-    def gradient(scores, images, labels, mask, step_key):
+    def gradient(scores, images, labels, valid, step_key):
       del step_key  # Nothing is drawn.
       params = masks.unravel(layout, weights * mask_of(scores))
-      loss = lambda p: local.mean_loss(network.apply, p, images, labels, mask)
+      loss = lambda p: local.mean_loss(network.apply, p, images, labels, valid)
       grads, sums = jax.grad(loss, has_aux=True)(params)
       return masks.ravel(layout, grads) * weights * slope(scores), sums
 

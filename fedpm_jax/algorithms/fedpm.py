@@ -167,11 +167,11 @@ def fedpm(
   def client_update(received, batches, client_state, step_keys):
     weights, scores = received
 
-    def gradient(scores, images, labels, mask, step_key):
+    def gradient(scores, images, labels, valid, step_key):
       theta = jax.tree.map(jax.nn.sigmoid, scores)
       q = jax.tree.map(masks.quantise, theta)
       params = jax.tree.map(jnp.multiply, weights, masks.sample(step_key, q))
-      loss = lambda p: local.mean_loss(network.apply, p, images, labels, mask)
+      loss = lambda p: local.mean_loss(network.apply, p, images, labels, valid)
       grads, sums = jax.grad(loss, has_aux=True)(params)
       grads = masks.scores_gradient(grads, weights, theta, estimator=estimator)
       if regularizer:

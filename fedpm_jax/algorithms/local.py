@@ -22,13 +22,13 @@ class ClientBatches(NamedTuple):
     images: uint8 `[N, H, W, C]`, the whole training set, shared by all clients.
     labels: int32 `[N]`.
     indices: int32 `[S, B]`, the client's examples in the order it visits them.
-    mask: bool `[S, B]`, False on padding.
+    valid: bool `[S, B]`, False on padding.
   """
 
   images: jax.Array
   labels: jax.Array
   indices: jax.Array
-  mask: jax.Array
+  valid: jax.Array
 
 
 class Sums(NamedTuple):
@@ -45,14 +45,14 @@ class Sums(NamedTuple):
   examples: jax.Array
 
 
-def sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Sums:
+def sums(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> Sums:
   """Loss and accuracy of logits `[B, classes]`, padding left out."""
   losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
   hits = jnp.argmax(logits, axis=-1) == labels
   return Sums(
-    loss=jnp.sum(jnp.where(mask, losses, 0.0)),
-    correct=jnp.sum(hits & mask, dtype=jnp.int32),
-    examples=jnp.sum(mask, dtype=jnp.int32),
+    loss=jnp.sum(jnp.where(valid, losses, 0.0)),
+    correct=jnp.sum(hits & valid, dtype=jnp.int32),
+    examples=jnp.sum(valid, dtype=jnp.int32),
   )
 
 
@@ -61,14 +61,14 @@ def mean_loss(
   params: Any,
   images: jax.Array,
   labels: jax.Array,
-  mask: jax.Array,
+  valid: jax.Array,
 ) -> tuple[jax.Array, Sums]:
   """Mean cross-entropy of a padded batch, and its sums: for `value_and_grad`."""
-  total = sums(apply(params, images), labels, mask)
+  total = sums(apply(params, images), labels, valid)
   return total.loss / jnp.maximum(total.examples, 1), total
 
 
-# (variables, images [B, ...], labels [B], mask [B], key)
+# (variables, images [B, ...], labels [B], valid [B], key)
 #   -> (gradient, a tree like the variables; Sums)
 Gradient = Callable[..., tuple[jax.Array, Sums]]
 
@@ -99,7 +99,7 @@ def train(
     steps.
   """
   batches = jax.tree.map(jnp.asarray, batches)
-  real = jnp.any(batches.mask, axis=1)
+  real = jnp.any(batches.valid, axis=1)
   (real_steps,) = jnp.nonzero(real, size=len(real), fill_value=0)
 
   def step(i, carry):
@@ -109,7 +109,7 @@ def train(
       variables,
       batches.images[batches.indices[at]],
       batches.labels[batches.indices[at]],
-      batches.mask[at],
+      batches.valid[at],
       step_keys[at],
     )
     updates, optimizer_state = optimizer.update(

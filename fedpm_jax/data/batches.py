@@ -2,7 +2,7 @@
 
 Compiled code wants the same shape every round, while clients hold different
 numbers of examples; so every plan is as long as the largest client of the
-population needs, and a mask says which places are real.
+population needs, and `valid` says which places are real.
 
 Legend: K clients in the round's cohort, S local steps, B batch.
 """
@@ -16,15 +16,15 @@ from fedpm_jax.prng import keys
 
 
 class Plan(NamedTuple):
-  """Examples by step; a place whose mask is False holds index 0 and is no data.
+  """Examples by step; a place that is not valid holds index 0 and is no data.
 
   Attributes:
     indices: int32 `[K, S, B]` into the arrays of the data set.
-    mask: bool `[K, S, B]`.
+    valid: bool `[K, S, B]`.
   """
 
   indices: np.ndarray
-  mask: np.ndarray
+  valid: np.ndarray
 
 
 def steps_per_round(
@@ -102,11 +102,11 @@ def plan(
     for epoch in range(epochs):
       row[epoch, : len(own)] = rng.permutation(own)
   held = np.array([len(parts[client]) for client in ids], np.int64)
-  mask = np.arange(places) < held[:, None, None]
+  valid = np.arange(places) < held[:, None, None]
   shape = (len(ids), steps, batch_size)
   return Plan(
     indices.reshape(shape),
-    np.broadcast_to(mask, indices.shape).reshape(shape),
+    np.broadcast_to(valid, indices.shape).reshape(shape),
   )
 
 

@@ -131,7 +131,7 @@ def cohort(experiment: Experiment, round_idx: int) -> rounds.Cohort:
     epochs=config['local_epochs'],
     batch_size=config['batch_size'],
   )
-  return rounds.Cohort(ids, plan.indices, plan.mask)
+  return rounds.Cohort(ids, plan.indices, plan.valid)
 
 
 def costs(

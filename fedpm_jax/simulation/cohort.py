@@ -38,12 +38,12 @@ class Cohort(NamedTuple):
   Attributes:
     ids: int32 `[K]`.
     indices: int32 `[K, S, B]` into the training set.
-    mask: bool `[K, S, B]`, False on padding.
+    valid: bool `[K, S, B]`, False on padding.
   """
 
   ids: np.ndarray
   indices: np.ndarray
-  mask: np.ndarray
+  valid: np.ndarray
 
 
 def make_mesh(clients_per_round: int, *, max_devices: int = 0) -> Any:
@@ -67,13 +67,13 @@ class Members(NamedTuple):
 
   Attributes:
     indices: int32 `[K, S, B]`.
-    mask: bool `[K, S, B]`.
+    valid: bool `[K, S, B]`.
     step_keys: uint32 `[K, S, 4]`, words of a key for each local step.
     uplink_keys: uint32 `[K, 4]`, of the key that the compressor gets.
   """
 
   indices: np.ndarray
-  mask: np.ndarray
+  valid: np.ndarray
   step_keys: np.ndarray
   uplink_keys: np.ndarray
 
@@ -143,7 +143,7 @@ def make_clients_step(
     update, client_state, sums = method.algorithm.client_update(
       shared.received,
       local.ClientBatches(
-        shared.images, shared.labels, member.indices, member.mask
+        shared.images, shared.labels, member.indices, member.valid
       ),
       client_state,
       keys.wrap(member.step_keys),
@@ -234,11 +234,11 @@ class Trainer:
   def members(self, cohort: Cohort, round_idx: int) -> Members:
     """The cohort with its keys, which follow from (seed, round, client)."""
     key = functools.partial(keys.words, self._seed, round_idx=round_idx)
-    steps = np.arange(cohort.mask.shape[1])
+    steps = np.arange(cohort.valid.shape[1])
     local_keys = key(purpose=keys.Purpose.LOCAL, client=cohort.ids)
     return Members(
       cohort.indices,
-      cohort.mask,
+      cohort.valid,
       step_keys=threefry.fold_in(local_keys[:, None], steps),
       uplink_keys=key(purpose=keys.Purpose.UPLINK, client=cohort.ids),
     )

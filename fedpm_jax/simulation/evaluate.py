@@ -36,7 +36,7 @@ def padded(
     shards: devices that share the batches.
 
   Returns:
-    images `[T, B, H, W, C]`, labels `[T, B]`, mask bool `[T, B]`, True on the N
+    images `[T, B, H, W, C]`, labels `[T, B]`, valid bool `[T, B]`, True on the N
     real examples.
 
   Raises:
@@ -51,13 +51,13 @@ def padded(
   batches = shards * -(-total // (batch_size * shards))
   size = -(-total // batches)
   indices = np.arange(batches * size)
-  mask = indices < total
-  indices = np.where(mask, indices, 0)
+  valid = indices < total
+  indices = np.where(valid, indices, 0)
   shape = (batches, size)
   return (
     images[indices].reshape(*shape, *images.shape[1:]),
     labels[indices].reshape(shape),
-    mask.reshape(shape),
+    valid.reshape(shape),
   )
 
 
@@ -66,7 +66,7 @@ def make_evaluate(
   eval_params: Callable[[Any, jax.Array], dict[str, jax.Array]],
   mesh: jax.sharding.Mesh,
 ) -> Callable[..., dict[str, local.Sums]]:
-  """A jitted (server_state, key, images, labels, mask) -> {kind: Sums}.
+  """A jitted (server_state, key, images, labels, valid) -> {kind: Sums}.
 
   Args:
     network: whose `apply` is evaluated.
@@ -77,14 +77,14 @@ def make_evaluate(
     The function; its batches are those of `padded`.
   """
 
-  def evaluate_shard(params, images, labels, mask):
+  def evaluate_shard(params, images, labels, valid):
     tree = masks.unravel(network.layout, params)
 
     def one_batch(batch):
-      images, labels, mask = batch
-      return local.sums(network.apply(tree, images), labels, mask)
+      images, labels, valid = batch
+      return local.sums(network.apply(tree, images), labels, valid)
 
-    total = lax.map(one_batch, (images, labels, mask))
+    total = lax.map(one_batch, (images, labels, valid))
     total = jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), total)
     return jax.tree.map(lambda x: lax.psum(x, 'clients'), total)
 
@@ -98,11 +98,11 @@ def make_evaluate(
   )
 
   @functools.partial(jax.jit, compiler_options=network.compiler_options)
-  def evaluate(server_state, key, images, labels, mask):
+  def evaluate(server_state, key, images, labels, valid):
     networks = eval_params(server_state, key)
     stacked = jnp.stack(list(networks.values()))
     # One compiled network for all kinds: they differ in their numbers only.
-    totals = lax.map(lambda p: sharded(p, images, labels, mask), stacked)
+    totals = lax.map(lambda p: sharded(p, images, labels, valid), stacked)
     return {
       kind: jax.tree.map(lambda x, i=i: x[i], totals)
       for i, kind in enumerate(networks)

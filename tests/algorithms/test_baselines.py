@@ -42,7 +42,7 @@ def _trained(params, cohort, member, data, learning_rate):
 
   gradient = jax.jit(jax.grad(loss))
   for indices, mask in zip(
-    cohort.indices[member], cohort.mask[member], strict=True
+    cohort.indices[member], cohort.valid[member], strict=True
   ):
     if mask.any():
       seen = indices[mask]
@@ -171,7 +171,7 @@ def test_a_round_of_fedmask_by_hand(rng):
   images, labels = toy.data(np.random.default_rng(0))
   shares = np.zeros(SIZE)
   sure = np.ones(SIZE, bool)
-  for indices, mask in zip(cohort.indices, cohort.mask, strict=True):
+  for indices, mask in zip(cohort.indices, cohort.valid, strict=True):
     seen = indices[0][mask[0]]
 
     def loss(params, seen=seen):
@@ -223,7 +223,7 @@ def test_a_score_below_zero_is_pushed_the_other_way(rng, monkeypatch):
   cohort = toy.cohort(rng, [0], steps=1)
   images, labels = map(jnp.asarray, toy.data(np.random.default_rng(0)))
   batches = local.ClientBatches(
-    images, labels, cohort.indices[0], cohort.mask[0]
+    images, labels, cohort.indices[0], cohort.valid[0]
   )
   step_keys = keys.wrap(keys.words(0, keys.Purpose.LOCAL))[None]
   weights, scores = algorithm.receive(
@@ -261,7 +261,7 @@ def test_the_regulariser_is_a_penalty_on_theta(rng):
   cohort = toy.cohort(rng, [0], steps=1)
   images, labels = toy.data(np.random.default_rng(0))
   batches = local.ClientBatches(
-    jnp.asarray(images), jnp.asarray(labels), cohort.indices[0], cohort.mask[0]
+    jnp.asarray(images), jnp.asarray(labels), cohort.indices[0], cohort.valid[0]
   )
   step_keys = keys.wrap(keys.words(0, keys.Purpose.LOCAL))[None]
   updates = []

@@ -41,15 +41,15 @@ def test_laws(population, seed, round_idx):
   steps = epochs * -(-largest // batch_size)
   assert batches.steps_per_round(parts, **options) == steps
   assert plan.indices.shape == (len(cohort), steps, batch_size)
-  assert plan.mask.shape == plan.indices.shape
+  assert plan.valid.shape == plan.indices.shape
   assert plan.indices.dtype == np.int32
-  assert plan.mask.dtype == bool
-  assert (plan.indices[~plan.mask] == 0).all()
+  assert plan.valid.dtype == bool
+  assert (plan.indices[~plan.valid] == 0).all()
 
   for row, client in enumerate(cohort):
     per_epoch = (epochs, steps // epochs, batch_size)
     indices = plan.indices[row].reshape(per_epoch)
-    mask = plan.mask[row].reshape(per_epoch)
+    mask = plan.valid[row].reshape(per_epoch)
     for epoch in range(epochs):
       visited = collections.Counter(indices[epoch][mask[epoch]].tolist())
       assert visited == collections.Counter(parts[client].tolist())
@@ -65,7 +65,7 @@ def test_laws(population, seed, round_idx):
     # Alone, a client does what it does among others.
     alone = batches.plan(parts, cohort[row : row + 1], **arguments)
     np.testing.assert_array_equal(alone.indices[0], plan.indices[row])
-    np.testing.assert_array_equal(alone.mask[0], plan.mask[row])
+    np.testing.assert_array_equal(alone.valid[0], plan.valid[row])
 
 
 def test_the_order_depends_on_seed_round_client_and_epoch():
@@ -97,8 +97,8 @@ def test_orders_are_uniform():
 def test_the_shape_is_that_of_the_population_and_not_of_the_cohort():
   parts = [np.arange(2), np.arange(2, 40)]
   plan = batches.plan(parts, [0], seed=0, round_idx=0, epochs=2, batch_size=4)
-  assert plan.mask.shape == (1, 20, 4)
-  assert np.flatnonzero(plan.mask[0].any(1)).tolist() == [0, 10]
+  assert plan.valid.shape == (1, 20, 4)
+  assert np.flatnonzero(plan.valid[0].any(1)).tolist() == [0, 10]
 
 
 def test_a_thousand_clients_take_less_than_a_second():

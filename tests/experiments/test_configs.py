@@ -75,7 +75,7 @@ def test_round_of_a_config(name, monkeypatch):
   assert jax.tree.map(lambda x: (x.shape, x.dtype), server) == jax.tree.map(
     lambda x: (x.shape, x.dtype), state.server
   )
-  assert cohort.mask.sum() > 0
+  assert cohort.valid.sum() > 0
 
 
 @pytest.mark.parametrize('name', load('methods').METHODS)

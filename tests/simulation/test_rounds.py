@@ -328,9 +328,9 @@ def test_the_devices_guess_is_the_codecs(rng, size):
 def test_local_training_skips_empty_steps(rng):
   engine = toy.engine()
   cohort = toy.cohort(rng, [3])  # its last step is empty
-  assert not cohort.mask[0, -1].any()
+  assert not cohort.valid[0, -1].any()
   shorter = cohort._replace(
-    indices=cohort.indices[:, :-1], mask=cohort.mask[:, :-1]
+    indices=cohort.indices[:, :-1], valid=cohort.valid[:, :-1]
   )
   algorithm = engine.method.algorithm
   update = jax.jit(algorithm.client_update)
@@ -338,7 +338,7 @@ def test_local_training_skips_empty_steps(rng):
   results = []
   for members in (cohort, shorter):
     batches = local.ClientBatches(
-      *engine.data, members.indices[0], members.mask[0]
+      *engine.data, members.indices[0], members.valid[0]
     )
     step_keys = keys.wrap(engine.trainer.members(members, 0).step_keys[0])
     results.append(update(received, batches, (), step_keys))
