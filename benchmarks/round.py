@@ -188,7 +188,7 @@ def training(engine, cohort, repeats) -> dict:
   import numpy as np
 
   payload = engine.method.algorithm.broadcast(engine.init().server)
-  members = engine.trainer.members(cohort, 0)
+  members = engine.trainer.work(cohort, 0)
   train = lambda: list(
     engine.trainer.turns(np.asarray(payload), members, (), cohort.ids)
   )
@@ -209,12 +209,12 @@ def rounds(engine, cohort, repeats) -> dict:
 
   state = engine.init()
   start = time.perf_counter()
-  state, _ = engine.run(state, cohort, 0)
+  state, *_ = engine.run(state, cohort, 0)
   first = time.perf_counter() - start
   rows = []
   # The second round compiles what the first one had no need of.
   for round_idx in range(1, repeats + 2):
-    state, row = engine.run(state, cohort, round_idx)
+    state, row, *_ = engine.run(state, cohort, round_idx)
     rows.append(row)
   median = lambda name: float(np.median([row[name] for row in rows[1:]]))
   round_s = median('time/round_s')

@@ -16,6 +16,7 @@ from fedpm_jax.experiments import sweeps
 from fedpm_jax.models import network as networks
 from fedpm_jax.models.network import Network
 from fedpm_jax.prng import keys
+from fedpm_jax.protocol.method import compose
 from fedpm_jax.simulation import rounds
 
 SIZE, HIDDEN, CLASSES = 4, 16, 3
@@ -62,12 +63,12 @@ ADAM = {'learning_rate': 0.1, 'eps': 1e-4}
 def method(net, *, uplink='dither', downlink='theta_news', **options):
   make = algorithms.ALGORITHMS['fedpm']
   algorithm = make(net, optax.adam(**ADAM), **options)
-  return rounds.Method(
+  return compose(
     net,
     algorithm,
     compressors.COMPRESSORS['bernoulli'](net.layout),
-    uplink,
-    downlink,
+    uplink=uplink,
+    downlink=downlink,
   )
 
 
@@ -121,3 +122,8 @@ def cohort(rng, ids, *, steps=5, batch=8, examples=60):
   mask[ids % 2 == 1, -1, batch // 2 :] = False
   mask[ids == 3, -1] = False
   return rounds.Cohort(ids, indices.astype(np.int32), mask)
+
+
+def uplink_words(client, round_idx):
+  """The words of the key that a client's compressor gets, seed 0."""
+  return keys.words(0, keys.Purpose.UPLINK, round_idx=round_idx, client=client)

@@ -24,7 +24,7 @@ def main() -> None:
 
   def run():
     nonlocal state, round_idx
-    state, row = engine.run(state, cohort, round_idx)
+    state, row, *_ = engine.run(state, cohort, round_idx)
     round_idx += 1
     return row['time/clients_s'] if task['what'] == 'steps' else None
 

@@ -13,7 +13,8 @@ from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments import method as methods
 from fedpm_jax.models import network as networks
 from fedpm_jax.prng import keys
-from fedpm_jax.protocol import exchange as exchanges
+from fedpm_jax.protocol import aggregate
+from fedpm_jax.protocol.foresight import Foresight
 from fedpm_jax.reports import codec_costs
 from fedpm_jax.simulation import evaluate, rounds
 
@@ -135,21 +136,20 @@ def cohort(experiment: Experiment, round_idx: int) -> rounds.Cohort:
 
 
 def costs(
-  experiment: Experiment, kept: list[codec_costs.Archived]
+  experiment: Experiment, kept: list[rounds.Kept]
 ) -> list[dict[str, Any]]:
   """What every codec would have cost in some rounds of a run; see `codec_costs.costs`."""
   engine = experiment.engine
-  # Whatever the run used: what it could have used is compared.
-  method = engine.method._replace(uplink='dither', downlink='theta_news')
-  exchange = exchanges.Exchange(
-    method, seed=experiment.config['seed'], aggregation=engine.aggregation
+  # Whatever the run used, what it could have used is compared.
+  method = engine.method._replace(**codec_costs.BEST)
+  foresight = Foresight(
+    method,
+    seed=experiment.config['seed'],
+    aggregation=aggregate.make(method),
   )
-  state = jax.eval_shape(engine.init)
   rows = []
   for round_ in kept:
-    rows += codec_costs.costs(
-      round_, exchange, state.server, method.network.layout
-    )
+    rows += codec_costs.costs(round_, foresight, method.network.layout)
   return rows
 
 

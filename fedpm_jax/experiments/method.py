@@ -9,11 +9,11 @@ import json
 import jax.numpy as jnp
 import ml_collections
 
-from fedpm_jax import algorithms, codecs, compressors, masks
+from fedpm_jax import algorithms, compressors, masks
 from fedpm_jax.algorithms import base
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.models.network import Network
-from fedpm_jax.protocol.exchange import Method
+from fedpm_jax.protocol.method import Method, Names, compose
 
 
 def build(config: ml_collections.ConfigDict, network: Network) -> Method:
@@ -31,9 +31,15 @@ def build(config: ml_collections.ConfigDict, network: Network) -> Method:
   compressor = _compressor(config.wire, network.layout)
   optimizer = configs.optimizer(config.optimizer)
   algorithm = _algorithm(config, make, network, optimizer)
-  _check_fit(config, algorithm, compressor)
-  wire = config.wire
-  return Method(network, algorithm, compressor, wire.uplink, wire.downlink)
+  return compose(
+    network,
+    algorithm,
+    compressor,
+    uplink=config.wire.uplink,
+    downlink=config.wire.downlink,
+    private_randomness=config.wire.private_randomness,
+    names=Names(config.algorithm.name, config.wire.compressor),
+  )
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -68,66 +74,7 @@ def _compressor(wire, layout: masks.Layout) -> compressors.base.Compressor:
       f'config.wire.options {wire.options!r} do not suit {wire.compressor}:'
       f' {error}'
     ) from error
-  _check_codec(wire, 'uplink', compressor.symbols)
-  if wire.uplink == 'dither' and not compressor.mask_is_dithered:
-    raise ValueError(
-      "config.wire.uplink = 'dither' is for masks that are drawn with dithers,"
-      f" the compressor 'bernoulli': got {wire.compressor!r}. 'frequency' codes"
-      ' any mask.'
-    )
-  shared = {
-    'uplink': wire.uplink == 'dither',
-    'compressor': compressor.needs_shared_key,
-  }
-  for key, shares in shared.items():
-    if wire.private_randomness and shares:
-      raise ValueError(
-        f"config.wire.{key} = {wire[key]!r} derives each client's random"
-        ' numbers from a key that the server has, too;'
-        ' config.wire.private_randomness forbids it. For FedPM, use the'
-        " compressor 'bernoulli' with the uplink 'prior'; of dense methods,"
-        " 'terngrad' and 'qsgd' share nothing."
-      )
   return compressor
-
-
-def _check_codec(wire, direction: str, symbols: str) -> None:
-  """ValueError unless the direction's codec carries these symbols."""
-  codec = _row(codecs.CODECS, f'wire.{direction}', wire[direction])
-  if codec.symbols != symbols:
-    rows = [c.name for c in codecs.CODECS.values() if c.symbols == symbols]
-    raise ValueError(
-      f'config.wire.{direction} must be a codec of {symbols} symbols, one of'
-      f' {rows}: {codec.name!r} carries {codec.symbols}.'
-    )
-
-
-def _check_fit(config, algorithm, compressor) -> None:
-  """ValueError unless algorithm, compressor and codecs suit each other."""
-  name, wire = config.algorithm.name, config.wire
-  if (compressor.update, compressor.aggregated) != (
-    algorithm.update,
-    algorithm.aggregated,
-  ):
-    raise ValueError(
-      f'config.algorithm.name = {name!r} sends a {algorithm.update} and expects'
-      f' a {algorithm.aggregated}, config.wire.compressor = {wire.compressor!r}'
-      f' turns a {compressor.update} into a {compressor.aggregated}: see the table of'
-      ' methods in README.md.'
-    )
-  _check_codec(wire, 'downlink', algorithm.payload)
-  needs_theta = wire.uplink in ('per_level', 'prior', 'dither')
-  if needs_theta and algorithm.payload != 'theta':
-    raise ValueError(
-      f'config.wire.uplink = {wire.uplink!r} needs a theta that both ends know:'
-      f" {name!r} broadcasts {algorithm.payload}. Use 'frequency'."
-    )
-  if wire.uplink == 'prior' and not compressor.symbols_are_the_mask:
-    raise ValueError(
-      "config.wire.uplink = 'prior' takes theta for the probability of a bit:"
-      f" what {wire.compressor!r} sends are no masks. Use 'per_level' or"
-      " 'frequency'."
-    )
 
 
 def _row(table, key: str, name: str):

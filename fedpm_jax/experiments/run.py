@@ -1,7 +1,6 @@
 """A run that is recorded: files, checkpoints, pictures, and how it continues."""
 
 import contextlib
-import functools
 import pathlib
 import signal
 import sys
@@ -72,16 +71,21 @@ def train(
     _Terminated() as terminated,
     _Progress(next_round, config.rounds) as progress,
   ):
+    foreseen = None
     for round_idx in range(next_round, config.rounds):
       keep = config.wire.keep_every and checkpoint.is_due(
         round_idx, every=config.wire.keep_every, last=last
       )
-      state, row = experiment.engine.run(
+      done = experiment.engine.run(
         state,
         experiments.cohort(experiment, round_idx),
         round_idx,
-        archive=functools.partial(archive.save, workdir) if keep else None,
+        foreseen=foreseen,
+        keep=bool(keep),
       )
+      state, row, foreseen, kept = done
+      if kept:
+        archive.save(workdir, kept)
       if checkpoint.is_due(round_idx, every=config.evaluation.every, last=last):
         warm_up.join()
         before = time.perf_counter()

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedpm_jax.algorithms.base import Algorithm
-from fedpm_jax.compressors.base import Compressor
 from fedpm_jax.prng import keys
+from fedpm_jax.protocol.method import Method
 
 
 class Aggregation(NamedTuple):
@@ -33,16 +32,10 @@ class Aggregation(NamedTuple):
   finish: Callable[..., tuple[Any, Any]]
 
 
-def make(
-  algorithm: Algorithm, compressor: Compressor, size: int
-) -> Aggregation:
-  """The aggregation of a method.
-
-  Args:
-    algorithm: whose server is updated.
-    compressor: of the clients.
-    size: d.
-  """
+def make(method: Method) -> Aggregation:
+  """The aggregation of a method."""
+  algorithm, compressor = method.algorithm, method.compressor
+  size = method.network.layout.num_parameters
   counted = compressor.aggregated == 'mask'
   dtype = jnp.int32 if counted else jnp.float32
 
@@ -50,7 +43,7 @@ def make(
     return jnp.zeros(size, dtype)
 
   def add(total, key_words, symbols, payload):
-    if compressor.symbols == 'mask':
+    if method.symbols_are_bits:
       count = sum(compressor.sizes)
       symbols = jnp.unpackbits(symbols, count=count).astype(jnp.bool_)
     key = keys.wrap(key_words)

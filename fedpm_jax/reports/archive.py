@@ -8,13 +8,13 @@ import pathlib
 
 import numpy as np
 
-from fedpm_jax.simulation.rounds import Archived
+from fedpm_jax.simulation.rounds import Kept
 from fedpm_jax.system import files
 
 FOLDER = 'symbols'
 
 
-def save(workdir: pathlib.Path, round_: Archived) -> None:
+def save(workdir: pathlib.Path, round_: Kept) -> None:
   """Writes `<workdir>/symbols/round_00029.npz`, whole or not at all."""
   path = pathlib.Path(workdir) / FOLDER / f'round_{round_.round_idx:05d}.npz'
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +23,7 @@ def save(workdir: pathlib.Path, round_: Archived) -> None:
   files.write_bytes(path, buffer.getvalue())
 
 
-def load(workdir: pathlib.Path | str) -> list[Archived]:
+def load(workdir: pathlib.Path | str) -> list[Kept]:
   """All rounds that were kept, in order.
 
   Raises:
@@ -38,6 +38,6 @@ def load(workdir: pathlib.Path | str) -> list[Archived]:
   rounds = []
   for path in paths:
     with np.load(path, allow_pickle=False) as data:
-      fields = {name: data[name] for name in Archived._fields}
-    rounds.append(Archived(**fields | {'round_idx': int(fields['round_idx'])}))
+      fields = {name: data[name] for name in Kept._fields}
+    rounds.append(Kept(**fields | {'round_idx': int(fields['round_idx'])}))
   return rounds

@@ -1,13 +1,13 @@
 """What every codec would have cost for the symbols that a run sent.
 
-`archive` keeps the symbols of a round, as they crossed the wire, beside the
-run's other files; `costs` sends them once more through every codec that can
-carry them.  Real costs are `8 * len(message) / d`, header included; ideal ones
-are code lengths of the model that a codec claims, of the whole and per tensor.
+`costs` sends the masks of a round once more through every codec that can carry
+them.  Real costs are `8 * len(message) / d`, header included; ideal ones are
+code lengths of the model that a codec claims, of the whole and per tensor.
 
 Dimensions: K clients of the round, d parameters, L tensors.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,59 +15,39 @@ from scipy import special
 
 from fedpm_jax import codecs
 from fedpm_jax.codecs import base, dither
+from fedpm_jax.masks import SCALE, Layout
 from fedpm_jax.protocol import wire
-from fedpm_jax.protocol.exchange import Exchange, Known
-from fedpm_jax.simulation.rounds import Archived
+from fedpm_jax.protocol.foresight import Foresight
+from fedpm_jax.protocol.server import Held
+from fedpm_jax.simulation.rounds import Kept
 
 UPLINK = ('bitpack', 'frequency', 'per_tensor', 'prior', 'dither')
 DOWNLINK = ('theta_raw', 'theta_levels', 'theta_news')
+# The codecs whose guesses and expectations are compared, whatever a run used.
+BEST = {'uplink': 'dither', 'downlink': 'theta_news'}
 
 
 def costs(
-  kept: Archived, exchange: Exchange, server_state: Any, layout: Any
+  kept: Kept, foresight: Foresight, layout: Layout
 ) -> list[dict[str, Any]]:
   """The costs of one round, a row per direction and codec.
 
   Args:
     kept: the round.
-    exchange: of the run's method; it knows the keys.
-    server_state: of the run, any: only shapes are used.
-    layout: `masks.Layout` of the network.
+    foresight: of the run's method with the codecs `BEST`.
+    layout: of the network.
 
   Returns:
     Rows of round_idx, direction, codec, `real` and `ideal` (bits per parameter
     and client) and `ideal/<tensor>`, bits per parameter of that tensor.  There
     is no ideal where a codec has no model but its own format.
   """
-  size, sizes = layout.num_parameters, layout.sizes
-  ends = {
-    'round_idx': kept.round_idx,
-    'client': 0,
-    'layout_hash': bytes(8),
+  size = layout.num_parameters
+  real, ideal = _uplink_costs(kept, foresight, layout)
+  real |= {
+    name: _downlink_bytes(name, kept, foresight, layout.sizes)
+    for name in DOWNLINK
   }
-  real = {name: [] for name in UPLINK + DOWNLINK}
-  ideal = {name: [] for name in UPLINK}
-  guesses = exchange.guesses(kept.q, kept.ids, kept.round_idx)
-  for packed, guess in zip(kept.symbols, guesses, strict=True):
-    mask = np.unpackbits(packed, count=size).view(np.bool_)
-    side = codecs.SideInformation(q=kept.q, sizes=sizes, guess=guess)
-    for name in UPLINK:
-      message = wire.encode(
-        mask, side, codec=name, kind=wire.Kind.UPLINK, **ends
-      )
-      real[name].append(len(message))
-      ideal[name].append(ideal_bits(name, mask, side))
-  known = Known(kept.known_q, kept.known_members)
-  for name in DOWNLINK:
-    broadcast = exchange.downlink(
-      kept.q,
-      known if name == 'theta_news' else (),
-      server_state,
-      kept.ids,
-      kept.round_idx,
-      codec=name,
-    )
-    real[name] = broadcast.result().num_bytes
   rows = []
   for name, lengths in real.items():
     row = {
@@ -79,10 +59,63 @@ def costs(
     if name in ideal:
       bits = np.mean(ideal[name], axis=0)
       row['ideal'] = float(bits.sum()) / size
-      for tensor, total, count in zip(layout.names, bits, sizes, strict=True):
+      for tensor, total, count in zip(
+        layout.names, bits, layout.sizes, strict=True
+      ):
         row[f'ideal/{tensor}'] = float(total) / count
     rows.append(row)
   return rows
+
+
+def _uplink_costs(
+  kept: Kept, foresight: Foresight, layout: Layout
+) -> tuple[dict[str, list[int]], dict[str, list[np.ndarray]]]:
+  """Bytes of every client's message, and ideal bits `[L]`, of every codec."""
+  real = {name: [] for name in UPLINK}
+  ideal = {name: [] for name in UPLINK}
+  guesses = foresight.guesses(kept.q, kept.ids, kept.round_idx)
+  for packed, guess in zip(kept.symbols, guesses, strict=True):
+    mask = np.unpackbits(packed, count=layout.num_parameters).view(np.bool_)
+    side = base.SideInformation(q=kept.q, sizes=layout.sizes, guess=guess)
+    for name in UPLINK:
+      real[name].append(_bytes(mask, side, name, kept.round_idx))
+      ideal[name].append(ideal_bits(name, mask, side))
+  return real, ideal
+
+
+def _downlink_bytes(
+  name: str, kept: Kept, foresight: Foresight, sizes: tuple[int, ...]
+) -> list[int]:
+  """Bytes of the broadcast to every client of the cohort."""
+  codec, side = codecs.CODECS[name], base.SideInformation(sizes=sizes)
+  if 'expected' not in codec.needs:
+    return [_bytes(kept.q, side, name, kept.round_idx)] * len(kept.ids)
+  held = Held(kept.known_q, kept.known_members)
+  lengths = {}
+  informed = held.members[kept.ids]
+  if informed.any():
+    expected = foresight.expected(held.q, held.ids, kept.round_idx)
+    knowing = side._replace(expected=expected)
+    lengths[True] = _bytes(kept.q, knowing, name, kept.round_idx)
+  if not informed.all():
+    lengths[False] = _bytes(kept.q, side, codec.fallback, kept.round_idx)
+  return [lengths[bool(knows)] for knows in informed]
+
+
+def _bytes(
+  symbols: np.ndarray, side: base.SideInformation, codec: str, round_idx: int
+) -> int:
+  """The length of a message; the direction does not change it."""
+  message = wire.encode(
+    symbols,
+    side,
+    codec=codec,
+    kind=wire.Kind.UPLINK,
+    round_idx=round_idx,
+    client=0,
+    layout_hash=bytes(8),
+  )
+  return len(message)
 
 
 def ideal_bits(
@@ -97,19 +130,38 @@ def ideal_bits(
     mask: bool `[d]`.
     side: with q and the guess.
   """
-  if name == 'bitpack':
-    return np.array(side.sizes, float)
-  if name == 'dither':
-    flips = mask ^ side.guess.mask
-    z = side.guess.distance / (dither.UNIT * dither.sigma(mask, side.guess))
-    log2_p = special.log_ndtr(np.where(flips, -z, z)) / np.log(2)
-  else:
-    if name == 'prior':
-      p = side.q / 65536
-    else:
-      tensors = base.split(mask, side.sizes)
-      shares = [np.mean(t) if t.size else 0.5 for t in tensors]
-      p = np.repeat(shares, side.sizes) if name == 'per_tensor' else mask.mean()
-    p = np.clip(p, 2**-16, 1 - 2**-16)
-    log2_p = np.log2(np.where(mask, p, 1 - p))
+  log2_p = _LOG2_P[name](mask, side)
   return np.array([-part.sum() for part in base.split(log2_p, side.sizes)])
+
+
+def _log2_of_bits(mask: np.ndarray, p: Any) -> np.ndarray:
+  """log2 of the probability of each bit, where p is that of a one."""
+  p = np.clip(p, 1 / SCALE, 1 - 1 / SCALE)
+  return np.log2(np.where(mask, p, 1 - p))
+
+
+def _log2_per_tensor(
+  mask: np.ndarray, side: base.SideInformation
+) -> np.ndarray:
+  tensors = base.split(mask, side.sizes)
+  shares = [np.mean(t) if t.size else 0.5 for t in tensors]
+  return _log2_of_bits(mask, np.repeat(shares, side.sizes))
+
+
+def _log2_dither(mask: np.ndarray, side: base.SideInformation) -> np.ndarray:
+  guess = side.guess
+  if guess is None:
+    raise ValueError('dither: side.guess is needed, got None.')
+  flips = mask ^ guess.mask
+  z = guess.distance / (dither.UNIT * dither.sigma(mask, guess))
+  return special.log_ndtr(np.where(flips, -z, z)) / np.log(2)
+
+
+# What each codec's model says of a mask: log2 of every bit's probability.
+_LOG2_P: dict[str, Callable[[np.ndarray, base.SideInformation], np.ndarray]] = {
+  'bitpack': lambda mask, side: np.full(mask.size, -1.0),
+  'frequency': lambda mask, side: _log2_of_bits(mask, mask.mean()),
+  'per_tensor': _log2_per_tensor,
+  'prior': lambda mask, side: _log2_of_bits(mask, side.q / SCALE),
+  'dither': _log2_dither,
+}

@@ -24,8 +24,10 @@ from jax import lax
 from fedpm_jax import codecs
 from fedpm_jax.algorithms import local
 from fedpm_jax.compressors.base import Compressor
-from fedpm_jax.prng import keys, threefry
-from fedpm_jax.protocol.exchange import Method
+from fedpm_jax.protocol import client as clients
+from fedpm_jax.protocol.client import Shared, Trained, Work
+from fedpm_jax.protocol.method import Method
+from fedpm_jax.simulation.meter import Clock
 
 P = jax.sharding.PartitionSpec
 
@@ -49,8 +51,8 @@ class Cohort(NamedTuple):
 def make_mesh(clients_per_round: int, *, max_devices: int = 0) -> Any:
   """A mesh of one axis, `clients`, over as many devices as help.
 
-  Of ten clients on eight devices, some train two of them one after the other,
-  and so do all of five: as few devices are used as are no slower.
+  Uses the fewest devices that need no more sequential passes: ten clients take
+  two passes on eight devices, and so they do on five.
 
   Args:
     clients_per_round: K.
@@ -60,52 +62,6 @@ def make_mesh(clients_per_round: int, *, max_devices: int = 0) -> Any:
   of_a_device = -(-clients_per_round // len(available))
   used = -(-clients_per_round // of_a_device)
   return jax.sharding.Mesh(np.array(available[:used]), ('clients',))
-
-
-class Members(NamedTuple):
-  """Clients as the device gets them, one a row; see `Trainer.members`.
-
-  Attributes:
-    indices: int32 `[K, S, B]`.
-    valid: bool `[K, S, B]`.
-    step_keys: uint32 `[K, S, 4]`, words of a key for each local step.
-    uplink_keys: uint32 `[K, 4]`, of the key that the compressor gets.
-  """
-
-  indices: np.ndarray
-  valid: np.ndarray
-  step_keys: np.ndarray
-  uplink_keys: np.ndarray
-
-
-class Shared(NamedTuple):
-  """What all clients of a round train with, on every device.
-
-  Attributes:
-    payload: `[d]`, what they were sent.
-    received: what the algorithm makes of it.
-    images: uint8 `[N, H, W, C]`, the whole training set.
-    labels: int32 `[N]`.
-  """
-
-  payload: jax.Array
-  received: Any
-  images: jax.Array
-  labels: jax.Array
-
-
-class Turn(NamedTuple):
-  """What a turn's clients leave behind.
-
-  Attributes:
-    symbols: `[T, n]` or, bits, packed uint8 `[T, ceil(n / 8)]`.
-    clients: their new states, `[T, ...]`.
-    sums: `local.Sums` `[T]`.
-  """
-
-  symbols: jax.Array
-  clients: Any
-  sums: local.Sums
 
 
 def make_receive(
@@ -124,7 +80,7 @@ def make_receive(
 
 def make_clients_step(
   method: Method, mesh: jax.sharding.Mesh, *, chunk: int
-) -> Callable[..., Turn]:
+) -> Callable[..., Trained]:
   """The jitted local training of a turn of clients.
 
   Args:
@@ -134,26 +90,12 @@ def make_clients_step(
       another, which a CPU's caches like best.
 
   Returns:
-    (Shared, Members, client states `[T, ...]`) -> Turn.  T must be a multiple
-    of the mesh's size: see `_padded`.
+    (Shared, Work `[T, ...]`, client states `[T, ...]`) -> Trained `[T, ...]`.  T
+    must be a multiple of the mesh's size: see `_padded`.
   """
 
-  def one_client(pair, shared):
-    member, client_state = pair
-    update, client_state, sums = method.algorithm.client_update(
-      shared.received,
-      local.ClientBatches(
-        shared.images, shared.labels, member.indices, member.valid
-      ),
-      client_state,
-      keys.wrap(member.step_keys),
-    )
-    symbols = method.compressor.compress(
-      keys.wrap(member.uplink_keys), update, shared.payload
-    )
-    if symbols.dtype == jnp.bool_:
-      symbols = jnp.packbits(symbols)
-    return Turn(symbols, client_state, sums)
+  def one_client(pair: tuple[Work, Any], shared: Shared) -> Trained:
+    return clients.train(method, *pair, shared)
 
   def one_device(pairs, shared):
     train = functools.partial(one_client, shared=shared)
@@ -168,8 +110,8 @@ def make_clients_step(
   )
 
   @functools.partial(jax.jit, compiler_options=method.network.compiler_options)
-  def clients_step(shared, members, clients):
-    return sharded((members, clients), shared)
+  def clients_step(shared, work, client_states):
+    return sharded((work, client_states), shared)
 
   return clients_step
 
@@ -196,6 +138,55 @@ def default_turn(compressor: Compressor, chunk: int, devices: int) -> int:
   return max(_TURN_BYTES // devices // num_bytes, chunk)
 
 
+class Training:
+  """A cohort's training in one round, of which symbols are asked once."""
+
+  def __init__(
+    self, turns: Iterator[Trained], work: Work, cohort: Cohort, round_idx: int
+  ):
+    """See `Trainer.start`."""
+    self.work = work
+    self.sums: list[local.Sums] = []
+    self._turns = turns
+    self._cohort = cohort
+    self._round_idx = round_idx
+    self._states = []
+
+  def symbols(self, clock: Clock | None = None) -> Iterator[np.ndarray]:
+    """The symbols of one client after another, those of idle clients last.
+
+    Args:
+      clock: is told when a turn is trained.
+
+    Raises:
+      FloatingPointError: a client's loss is not finite.
+    """
+    for turn in self._turns:
+      symbols = _rows(turn.symbols)
+      seen = len(self._states) * len(symbols)
+      self._states.append(turn.client)
+      self.sums.append(jax.device_get(turn.sums))
+      del turn  # Symbols are large; each goes when its message is coded.
+      if clock:
+        clock.turn_is_trained()
+      ids = self._cohort.ids[seen:]
+      _check_losses(self.sums[-1].loss, ids, self._round_idx)
+      while symbols:
+        yield symbols.pop(0)
+
+  def client_states(self, old: Any) -> Any:
+    """The states of all M clients after the round, `[M, ...]`.
+
+    Args:
+      old: before it.
+    """
+    ids = self._cohort.ids
+    update = lambda leaf, *new: leaf.at[ids].set(
+      jnp.concatenate(new)[: len(ids)]
+    )
+    return jax.tree.map(update, old, *self._states)
+
+
 class Trainer:
   """Trains cohorts of one method on one data set; holds no state of the run."""
 
@@ -204,26 +195,29 @@ class Trainer:
     method: Method,
     *,
     seed: int,
-    images: np.ndarray,
-    labels: np.ndarray,
+    images: np.ndarray | jax.Array,
+    labels: np.ndarray | jax.Array,
     mesh: jax.sharding.Mesh,
     chunk: int = 1,
     turn: int = 0,
+    rate: Callable[[int], float] | None = None,
   ):
     """Compiles nothing yet, but puts the data on the devices.
 
     Args:
       method: what clients train and how they compress it.
       seed: the experiment's.
-      images: uint8 `[N, H, W, C]`, the whole training set.
+      images: `[N, H, W, C]`, the whole training set.
       labels: int32 `[N]`.
       mesh: see `make_mesh`.
       chunk: see `make_clients_step`.
       turn: how many clients a device trains in a turn, at most; 0 for
         `default_turn`.
+      rate: see `rounds.Engine`.
     """
     self._seed = seed
     self._devices = mesh.size
+    self._rate = rate
     self._turn = turn or default_turn(method.compressor, chunk, mesh.size)
     self._replicated = jax.NamedSharding(mesh, P())
     self._by_client = jax.NamedSharding(mesh, P('clients'))
@@ -231,45 +225,70 @@ class Trainer:
     self.receive = make_receive(method, mesh)
     self.clients_step = make_clients_step(method, mesh, chunk=chunk)
 
-  def members(self, cohort: Cohort, round_idx: int) -> Members:
-    """The cohort with its keys, which follow from (seed, round, client)."""
-    key = functools.partial(keys.words, self._seed, round_idx=round_idx)
-    steps = np.arange(cohort.valid.shape[1])
-    local_keys = key(purpose=keys.Purpose.LOCAL, client=cohort.ids)
-    return Members(
-      cohort.indices,
-      cohort.valid,
-      step_keys=threefry.fold_in(local_keys[:, None], steps),
-      uplink_keys=key(purpose=keys.Purpose.UPLINK, client=cohort.ids),
+  def work(self, cohort: Cohort, round_idx: int) -> Work:
+    """The cohort's examples with their keys, `[K, ...]`."""
+    ids, indices, valid = cohort
+    return clients.work(
+      self._seed, ids, round_idx, indices=indices, valid=valid
     )
 
+  def start(
+    self,
+    payload: np.ndarray,
+    client_states: Any,
+    cohort: Cohort,
+    round_idx: int,
+  ) -> Training:
+    """The cohort's training, which begins when its symbols are asked for.
+
+    Args:
+      payload: `[d]`, what the cohort was sent.
+      client_states: of all M clients, `[M, ...]`.
+      cohort: who trains, on which examples.
+      round_idx: 0-based.
+    """
+    work = self.work(cohort, round_idx)
+    rate = self._rate(round_idx) if self._rate else None
+    turns = self.turns(payload, work, client_states, cohort.ids, rate)
+    return Training(turns, work, cohort, round_idx)
+
   def turns(
-    self, payload: np.ndarray, members: Members, clients: Any, ids: np.ndarray
-  ) -> Iterator[Turn]:
+    self,
+    payload: np.ndarray,
+    work: Work,
+    client_states: Any,
+    ids: np.ndarray,
+    rate: float | None = None,
+  ) -> Iterator[Trained]:
     """The cohort's turns, in order; the next one trains when one is given.
 
     Args:
       payload: `[d]`, what the cohort was sent.
-      members: the cohort.
-      clients: the states of all M clients, `[M, ...]`.
+      work: the cohort's, `[K, ...]`.
+      client_states: of all M clients, `[M, ...]`.
       ids: int32 `[K]`, whose turn it is.
+      rate: the factor on the optimiser's steps; None where it is always 1.
 
     Yields:
-      Turns of the same T; in the last one the cohort may end before the turn.
+      What T clients leave behind, `[T, ...]`, T always the same; in the last
+      turn the cohort may end before the turn.
     """
-    payload = jax.device_put(payload, self._replicated)
-    shared = Shared(payload, self.receive(payload), *self.data)
+    on_device = jax.device_put(payload, self._replicated)
+    factor = None
+    if rate is not None:
+      factor = jax.device_put(np.float32(rate), self._replicated)
+    shared = Shared(on_device, self.receive(on_device), *self.data, factor)
     devices = self._devices
     turns = -(-len(ids) // (devices * self._turn))
     size = devices * -(-len(ids) // (devices * turns))
-    padded = jax.tree.map(lambda x: _padded(x, size), (members, ids))
+    padded = jax.tree.map(lambda x: _padded(x, size), (work, ids))
 
     def start(turn):
       part = lambda x: x[turn * size : (turn + 1) * size]
-      members, ids = jax.tree.map(part, padded)
-      states = jax.tree.map(lambda leaf: leaf[ids], clients)
+      own, ids = jax.tree.map(part, padded)
+      states = jax.tree.map(lambda leaf: leaf[ids], client_states)
       return self.clients_step(
-        shared, *jax.device_put((members, states), self._by_client)
+        shared, *jax.device_put((own, states), self._by_client)
       )
 
     running = start(0)
@@ -278,6 +297,25 @@ class Trainer:
       yield running
       running = following
     yield running
+
+
+def _rows(sharded: jax.Array) -> list[np.ndarray]:
+  """The rows of an array that is sharded by rows; on a CPU without a copy."""
+  shards = sorted(
+    sharded.addressable_shards, key=lambda s: s.index[0].start or 0
+  )
+  return [row for shard in shards for row in np.asarray(shard.data)]
+
+
+def _check_losses(loss: np.ndarray, ids: np.ndarray, round_idx: int) -> None:
+  """Raises FloatingPointError where a client's training has diverged."""
+  bad = [int(i) for i, x in zip(ids, loss, strict=False) if not np.isfinite(x)]
+  if bad:
+    raise FloatingPointError(
+      f'Round {round_idx}: the training loss of clients {bad} is not finite.'
+      ' Lower config.optimizer.learning_rate (of dense methods also'
+      ' server_learning_rate), or see config.weights.gain.'
+    )
 
 
 def _padded(rows: np.ndarray, multiple: int) -> np.ndarray:

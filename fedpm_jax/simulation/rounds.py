@@ -1,26 +1,27 @@
-"""ONE ROUND: the jitted local training, the wire, the jitted aggregation.
+"""ONE ROUND of all clients on one machine.
 
-    broadcast      the server's payload, encoded, metered, decoded while the
-                   clients train with it: what they decode is the same
-    clients_step   one jit: a turn of clients trains and compresses; symbols
-                   leave the device packed
-    wire           K messages, encoded, metered, decoded
-    aggregation    only what was decoded is added up; then one update
+    broadcast    the server's payload, encoded, metered, decoded while the
+                 clients train with it: what they decode is the same
+    training     one jit: a turn of clients trains and compresses; symbols leave
+                 the device packed
+    uplink       K messages, sealed, metered, opened in threads
+    aggregation  only what was decoded is added up; then one update
 
 Dimensions: M clients in the population, K in the cohort, d parameters.
 """
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedpm_jax.prng import keys
-from fedpm_jax.protocol import aggregate
-from fedpm_jax.protocol.exchange import Exchange, Known, Method, estimated_bpp
+from fedpm_jax.protocol.client import Client
+from fedpm_jax.protocol.foresight import Foreseen
+from fedpm_jax.protocol.method import Method
+from fedpm_jax.protocol.server import Held, Server
+from fedpm_jax.simulation import link, meter
 from fedpm_jax.simulation.cohort import Cohort, Trainer, make_mesh
 
 __all__ = ['Cohort', 'Engine', 'Method', 'State', 'make_mesh']
@@ -33,25 +34,25 @@ class State(NamedTuple):
     server: the algorithm's server state.
     clients: the M clients' states, stacked `[M, ...]`; empty where the
       algorithm keeps none.
-    known: an `exchange.Known`, which theta clients have; empty where the
+    held: a `protocol.server.Held`, which theta clients hold; empty where the
       downlink's codec does not ask.
   """
 
   server: Any
   clients: Any
-  known: Any
+  held: Any
 
 
-class Archived(NamedTuple):
-  """A round's symbols, and what both ends knew.
+class Kept(NamedTuple):
+  """The masks of a round, and what both ends knew: for reports on codecs.
 
   Attributes:
     round_idx: 0-based.
     ids: int32 `[K]`.
     q: uint16 `[d]`, what the round started from.
-    symbols: uint8 `[K, ceil(d / 8)]`, packed masks.
+    symbols: uint8 `[K, ceil(d / 8)]`, packed masks, as they crossed the wire.
     known_q: uint16 `[d]`, the theta of the round before.
-    known_members: bool `[M]`, who had it; nobody where the run did not ask.
+    known_members: bool `[M]`, who held it; nobody where the run did not ask.
   """
 
   round_idx: int
@@ -60,6 +61,22 @@ class Archived(NamedTuple):
   symbols: np.ndarray
   known_q: np.ndarray
   known_members: np.ndarray
+
+
+class Round(NamedTuple):
+  """What a round leaves behind.
+
+  Attributes:
+    state: the next one.
+    metrics: named as in `reports.records.UNITS`.
+    foreseen: spares the next round's broadcast some work; may be dropped.
+    kept: what crossed the wire, if it was asked for and was dithered masks.
+  """
+
+  state: State
+  metrics: dict[str, float]
+  foreseen: Foreseen | None = None
+  kept: Kept | None = None
 
 
 class Engine:
@@ -71,11 +88,12 @@ class Engine:
     *,
     seed: int,
     num_clients: int,
-    images: np.ndarray,
-    labels: np.ndarray,
+    images: np.ndarray | jax.Array,
+    labels: np.ndarray | jax.Array,
     mesh: jax.sharding.Mesh,
     chunk: int = 1,
     turn: int = 0,
+    rate: Callable[[int], float] | None = None,
   ):
     """Compiles nothing yet, but puts the data on the devices.
 
@@ -83,15 +101,16 @@ class Engine:
       method: see `Method`.
       seed: the experiment's.
       num_clients: M.
-      images: uint8 `[N, H, W, C]`, the whole training set.
+      images: `[N, H, W, C]`, the whole training set.
       labels: int32 `[N]`.
       mesh: see `make_mesh`.
-      chunk: see `turns.make_clients_step`.
-      turn: see `turns.Trainer`.
+      chunk: see `cohort.make_clients_step`.
+      turn: see `cohort.Trainer`.
+      rate: (round_idx) -> the factor on the optimiser's steps in that round;
+        None where it is always 1.
     """
     self.method = method
     self.mesh = mesh
-    self._seed = seed
     self._num_clients = num_clients
     self.trainer = Trainer(
       method,
@@ -101,13 +120,12 @@ class Engine:
       mesh=mesh,
       chunk=chunk,
       turn=turn,
+      rate=rate,
     )
-    self.aggregation = aggregate.make(
-      method.algorithm,
-      method.compressor,
-      method.network.layout.num_parameters,
-    )
-    self.exchange = Exchange(method, seed=seed, aggregation=self.aggregation)
+    self.server = Server(method, seed=seed)
+    self.aggregation = self.server.aggregation
+    client = Client(method, seed=seed, foresight=self.server.foresight)
+    self.link = link.Link(method, client, self.server)
 
   @property
   def data(self) -> tuple[jax.Array, jax.Array]:
@@ -116,15 +134,14 @@ class Engine:
 
   def init(self) -> State:
     """The state before the first round, a function of the seed."""
-    key = keys.derive(self._seed, keys.Purpose.SCORES)
-    server, client = jax.jit(self.method.algorithm.init)(key)
+    server, client = self.server.init()
     stack = lambda leaf: jnp.repeat(leaf[None], self._num_clients, axis=0)
-    known = ()
-    if self.method.downlink == 'theta_news':
-      # A copy: the server's own is donated.
+    held = ()
+    if self.method.clients_remember:
+      # A copy, because the server's own is donated.
       q = jnp.copy(self.method.algorithm.broadcast(server))
-      known = Known(q, jnp.ones(self._num_clients, jnp.bool_))
-    return State(server, jax.tree.map(stack, client), known)
+      held = Held(q, jnp.ones(self._num_clients, jnp.bool_))
+    return State(server, jax.tree.map(stack, client), held)
 
   def run(
     self,
@@ -132,122 +149,103 @@ class Engine:
     cohort: Cohort,
     round_idx: int,
     *,
-    archive: Callable[[Archived], None] | None = None,
-  ) -> tuple[State, dict[str, float]]:
+    foreseen: Foreseen | None = None,
+    keep: bool = False,
+  ) -> Round:
     """One round.
 
     Args:
       state: is consumed: its buffers are donated.
       cohort: who takes part, on which examples.
       round_idx: 0-based.
-      archive: is given what crossed the wire, if it was masks with dithers.
-
-    Returns:
-      The next state and the round's metrics, named as in `metrics.UNITS`.
+      foreseen: of the round before, if it is at hand.
+      keep: whether to return what crosses the wire.
 
     Raises:
-      FloatingPointError: a client's loss is not finite.
+      FloatingPointError: a client's loss, or the server's report, is not
+        finite.
       WireError: a message did not survive its coding, which is a bug.
     """
-    start = time.perf_counter()
-    count, size = len(cohort.ids), self.method.network.layout.num_parameters
-    known = jax.device_get(state.known)
-    # A copy: the server's own is donated.
-    payload = np.array(self.method.algorithm.broadcast(state.server))
-    broadcast = self.exchange.downlink(
-      payload, known, state.server, cohort.ids, round_idx
+    clock, ids = meter.Clock(), cohort.ids
+    held = jax.device_get(state.held)
+    payload = self.server.payload(state.server)
+    with link.threads() as pool:
+      broadcast = self.link.broadcast(
+        pool, payload, held, ids, round_idx, foreseen
+      )
+      clock.training_starts()
+      training = self.trainer.start(payload, state.clients, cohort, round_idx)
+      collected = None
+      if self.method.payload_is_foreseen:
+        collected = self.server.foresight.collect(payload, ids, round_idx)
+      arriving = self.link.uplink(
+        pool, training.symbols(clock), payload, ids, round_idx, collected
+      )
+      total, received = self._add_up(
+        arriving, payload, training.work.uplink_key, keep
+      )
+      server, info = self._finish(state.server, total, len(ids), round_idx)
+      clients = training.client_states(state.clients)
+      sent = broadcast.result()
+    kept = None
+    if keep and self.method.compressor.mask_is_dithered:
+      kept = self._kept(round_idx, ids, payload, received, held)
+    if held:
+      members = np.isin(np.arange(self._num_clients), ids)
+      held = Held(payload, members)
+    metrics = meter.row(
+      round_idx,
+      size=self.method.network.layout.num_parameters,
+      sums=training.sums,
+      sent=sent,
+      received=received,
+      info=info,
+      clock=clock,
     )
-    training_from = trained_by = time.perf_counter()
-    members = self.trainer.members(cohort, round_idx)
-    states, sums = [], []
+    next_foreseen = collected.foreseen() if collected else None
+    return Round(State(server, clients, held), metrics, next_foreseen, kept)
 
-    def arriving():
-      nonlocal trained_by
-      for turn in self.trainer.turns(
-        payload, members, state.clients, cohort.ids
-      ):
-        symbols = _rows(turn.symbols)
-        seen = len(states) * len(symbols)
-        states.append(turn.clients)
-        sums.append(jax.device_get(turn.sums))
-        del turn  # Symbols are large; each goes when its message is coded.
-        trained_by = time.perf_counter()
-        _check_losses(sums[-1].loss, cohort.ids[seen:], round_idx)
-        while symbols:
-          yield symbols.pop(0)
-
+  def _add_up(
+    self,
+    arriving: Iterator[link.Received],
+    payload: np.ndarray,
+    uplink_keys: np.ndarray,
+    keep: bool,
+  ) -> tuple[jax.Array, list[link.Received]]:
+    """The sum of what arrives; messages without their symbols, unless kept."""
     total, on_device = self.aggregation.start(), jnp.asarray(payload)
-    messages, sent = [], []
-    for message in self.exchange.uplink(
-      arriving(), payload, cohort.ids, round_idx
-    ):
-      key_words = members.uplink_keys[len(messages)]
+    received = []
+    for message in arriving:
+      key_words = uplink_keys[len(received)]
       total = self.aggregation.add(total, key_words, message.symbols, on_device)
-      if archive and self.method.compressor.mask_is_dithered:
-        sent.append(message.symbols)
-      messages.append(message._replace(symbols=None))
-    if sent:
-      before = known or Known(payload, np.zeros(self._num_clients, np.bool_))
-      sent = np.stack(sent)
-      archive(Archived(round_idx, cohort.ids, payload, sent, *before))
+      if not keep:
+        message = message._replace(symbols=np.zeros(0, np.uint8))
+      received.append(message)
+    return total, received
+
+  def _finish(
+    self, server_state: Any, total: jax.Array, count: int, round_idx: int
+  ) -> tuple[Any, dict[str, Any]]:
+    """The server's update, and what it reports, if that is finite."""
     server, info = self.aggregation.finish(
-      state.server, total, count, np.int32(round_idx)
+      server_state, total, count, np.int32(round_idx)
     )
-    keep = lambda old, *new: old.at[cohort.ids].set(
-      jnp.concatenate(new)[:count]
-    )
-    clients = jax.tree.map(keep, state.clients, *states)
-    if known:
-      known = Known(payload, np.isin(np.arange(self._num_clients), cohort.ids))
-    state = State(server, clients, known)
     info = jax.device_get(info)._asdict()
     if not np.isfinite(list(info.values())).all():
       raise FloatingPointError(
         f'Round {round_idx}: the server reports {info}. Lower'
         ' config.optimizer.learning_rate or server_learning_rate.'
       )
-    loss, correct, examples = (
-      np.concatenate(parts)[:count].sum() for parts in zip(*sums, strict=True)
-    )
-    broadcast = broadcast.result()
-    downlink_bytes = sum(broadcast.num_bytes)
-    uplink_bytes = sum(message.num_bytes for message in messages)
-    row = {
-      'round_idx': round_idx,
-      'train/loss': float(loss / examples),
-      'train/accuracy': float(correct / examples),
-      'uplink/bytes': uplink_bytes,
-      'uplink/bpp_wire': 8 * uplink_bytes / (count * size),
-      'downlink/bytes': downlink_bytes,
-      'downlink/bpp_wire': 8 * downlink_bytes / (count * size),
-    }
-    if self.method.compressor.symbols_are_the_mask:
-      densities = [message.density for message in messages]
-      estimates = [estimated_bpp(density, size) for density in densities]
-      row['uplink/bpp_entropy'] = float(np.mean(estimates))
-      row['mask/density'] = float(np.mean(densities))
-    row |= {f'server/{name}': float(x) for name, x in info.items()}
-    row['time/round_s'] = time.perf_counter() - start
-    row['time/clients_s'] = trained_by - training_from
-    coding = sum(message.seconds for message in messages)
-    row['time/wire_s'] = broadcast.seconds + coding
-    return state, row
+    return server, info
 
-
-def _rows(sharded: jax.Array) -> list[np.ndarray]:
-  """The rows of an array that is sharded by rows; on a CPU without a copy."""
-  shards = sorted(
-    sharded.addressable_shards, key=lambda s: s.index[0].start or 0
-  )
-  return [row for shard in shards for row in np.asarray(shard.data)]
-
-
-def _check_losses(loss: np.ndarray, ids: np.ndarray, round_idx: int) -> None:
-  """Raises FloatingPointError where a client's training has diverged."""
-  bad = [int(i) for i, x in zip(ids, loss, strict=False) if not np.isfinite(x)]
-  if bad:
-    raise FloatingPointError(
-      f'Round {round_idx}: the training loss of clients {bad} is not finite.'
-      ' Lower config.optimizer.learning_rate (of dense methods also'
-      ' server_learning_rate), or see config.weights.gain.'
-    )
+  def _kept(
+    self,
+    round_idx: int,
+    ids: np.ndarray,
+    payload: np.ndarray,
+    received: list[link.Received],
+    held: Held | tuple[()],
+  ) -> Kept:
+    before = held or Held(payload, np.zeros(self._num_clients, np.bool_))
+    symbols = np.stack([message.symbols for message in received])
+    return Kept(round_idx, ids, payload, symbols, *before)

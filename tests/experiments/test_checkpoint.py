@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from fedpm_jax.experiments import checkpoint
-from fedpm_jax.protocol import exchange
+from fedpm_jax.protocol.server import Held
 from fedpm_jax.simulation import rounds
 
 CONFIG = {'seed': 0, 'data': {'name': 'digits'}}
@@ -16,7 +16,7 @@ CONFIG = {'seed': 0, 'data': {'name': 'digits'}}
 def _state(value):
   scores = jnp.full(5, value, jnp.float32)
   server = {'q': jnp.full(5, 7, jnp.uint16), 'scores': scores}
-  known = exchange.Known(server['q'], jnp.ones(3, jnp.bool_))
+  known = Held(server['q'], jnp.ones(3, jnp.bool_))
   return rounds.State(server, optax.adam(0.1).init(scores), known)
 
 

@@ -11,6 +11,7 @@ from fedpm_jax.data import sources
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments import experiment as experiments
 from fedpm_jax.experiments import sweeps
+from fedpm_jax.protocol.client import Shared
 from fedpm_jax.simulation import cohort as turns
 
 FOLDER = pathlib.Path(__file__).parents[2] / 'configs'
@@ -57,8 +58,8 @@ def test_round_of_a_config(name, monkeypatch):
   received = jax.eval_shape(trainer.receive, state.server.q)
   turn = jax.eval_shape(
     trainer.clients_step,
-    turns.Shared(state.server.q, received, *trainer.data),
-    trainer.members(cohort, 0),
+    Shared(state.server.q, received, *trainer.data),
+    trainer.work(cohort, 0),
     (),
   )
   assert turn.symbols.shape == (k, -(-d // 8))

@@ -17,9 +17,10 @@ def run():
   engine, rng = toy.engine(), np.random.default_rng(0)
   state, kept, rows = engine.init(), [], []
   for t in range(3):
-    state, row = engine.run(
-      state, toy.cohort(rng, [0, 1, 2, 3]), t, archive=kept.append
+    state, row, _, round_ = engine.run(
+      state, toy.cohort(rng, [0, 1, 2, 3]), t, keep=True
     )
+    kept.append(round_)
     rows.append(row)
   return engine, state, kept, rows
 
@@ -27,9 +28,8 @@ def run():
 def test_real_costs_are_those_of_the_run(run):
   engine, state, kept, rows = run
   layout = engine.method.network.layout
-  shapes = jax.eval_shape(lambda: state.server)
   for round_, row in zip(kept, rows, strict=True):
-    costs = codec_costs.costs(round_, engine.exchange, shapes, layout)
+    costs = codec_costs.costs(round_, engine.server.foresight, layout)
     real = {cost['codec']: cost['real'] for cost in costs}
     assert list(real) == [*codec_costs.UPLINK, *codec_costs.DOWNLINK]
     assert real['dither'] == pytest.approx(row['uplink/bpp_wire'], abs=0)
@@ -45,11 +45,14 @@ def test_who_missed_a_round_is_charged_the_whole_theta():
   engine, rng = toy.engine(clients_per_round=2), np.random.default_rng(0)
   state, kept, rows = engine.init(), [], []
   for t, ids in enumerate(([0, 1], [1, 2], [0, 3])):
-    state, row = engine.run(state, toy.cohort(rng, ids), t, archive=kept.append)
+    state, row, _, round_ = engine.run(
+      state, toy.cohort(rng, ids), t, keep=True
+    )
+    kept.append(round_)
     rows.append(row)
   layout = engine.method.network.layout
   for round_, row in zip(kept, rows, strict=True):
-    costs = codec_costs.costs(round_, engine.exchange, state.server, layout)
+    costs = codec_costs.costs(round_, engine.server.foresight, layout)
     real = {cost['codec']: cost['real'] for cost in costs}
     assert real['theta_news'] == pytest.approx(row['downlink/bpp_wire'], abs=0)
   assert real['theta_news'] == real['theta_levels']  # nobody has the last theta
@@ -60,7 +63,7 @@ def test_what_is_kept_comes_back(run, tmp_path):
     archive.save(tmp_path, round_)
   loaded = archive.load(tmp_path)
   for before, after in zip(run[2], loaded, strict=True):
-    for name in rounds.Archived._fields:
+    for name in rounds.Kept._fields:
       np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
   with pytest.raises(ValueError, match='keeps no symbols'):
     archive.load(tmp_path / 'nothing')

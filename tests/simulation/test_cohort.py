@@ -14,7 +14,7 @@ def run(turn, cohorts, **options):
   engine = toy.engine(turn=turn, **options)
   state, rows = engine.init(), []
   for t, cohort in enumerate(cohorts):
-    state, row = engine.run(state, cohort, t)
+    state, row, *_ = engine.run(state, cohort, t)
     rows.append({k: v for k, v in row.items() if not k.startswith('time/')})
   return state, rows
 
@@ -63,7 +63,7 @@ def test_turns_are_of_one_size_and_one_is_under_way(
     lambda *args: started.append(1) or step(*args),
   )
   cohort = toy.cohort(rng, [0, 1, 2, 3])
-  members = those.members(cohort, 0)
+  members = those.work(cohort, 0)
   payload = toy.engine().init().server.q
   seen = []
   for each in those.turns(payload, members, (), cohort.ids):

@@ -14,7 +14,7 @@ import toy
 
 from fedpm_jax import codecs
 from fedpm_jax.experiments import checkpoint
-from fedpm_jax.protocol import exchange, wire
+from fedpm_jax.protocol import wire
 from fedpm_jax.reports import records
 
 METHODS = toy.methods_table()
@@ -41,7 +41,7 @@ def run(name, *, rounds=2, chunk=1, order=IDS):
   for t in range(rounds):
     cohort = toy.cohort(rng, IDS)
     cohort = type(cohort)(*(field[np.array(order)] for field in cohort))
-    state, row = engine.run(state, cohort, t)
+    state, row, *_ = engine.run(state, cohort, t)
     states.append(jax.device_get(state))
     rows.append(row)
   return states, rows
@@ -103,15 +103,15 @@ def test_the_order_of_clients_does_not_matter(name):
 def test_a_state_that_was_saved_goes_on_alike(name, tmp_path):
   engine, rng = engine_of(name), np.random.default_rng(0)
   cohorts = [toy.cohort(rng, ids) for ids in ([0, 1, 2], IDS)]
-  state, _ = engine.run(engine.init(), cohorts[0], 0)
+  state, *_ = engine.run(engine.init(), cohorts[0], 0)
   checkpoints = checkpoint.Checkpoints(tmp_path / 'checkpoints')
   checkpoints.save(state, 1, {})
   blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(engine.init))
   restored = checkpoints.restore(blank, {})
   checkpoints.close()
   assert restored.next_round == 1
-  again, row = engine.run(restored.state, cohorts[1], 1)
-  straight, expected = engine.run(state, cohorts[1], 1)
+  again, row, *_ = engine.run(restored.state, cohorts[1], 1)
+  straight, expected, *_ = engine.run(state, cohorts[1], 1)
   jax.tree.map(np.testing.assert_array_equal, again, straight)
   for way in ('uplink', 'downlink'):
     assert row[f'{way}/bytes'] == expected[f'{way}/bytes']
@@ -129,7 +129,7 @@ class _Tap:
       self.calls.append((symbols, side, address, message))
       return message
 
-    monkeypatch.setattr(exchange.wire, 'encode', tapped)
+    monkeypatch.setattr(wire, 'encode', tapped)
 
 
 @ROWS
@@ -181,8 +181,8 @@ def test_what_is_in_no_message_does_not_arrive(name, monkeypatch):
       return first.setdefault('symbols', symbols)
     return symbols
 
-  monkeypatch.setattr(exchange.wire, 'decode', everyone_like_the_first)
-  state, _ = engine.run(
+  monkeypatch.setattr(wire, 'decode', everyone_like_the_first)
+  state, *_ = engine.run(
     engine.init(), toy.cohort(np.random.default_rng(0), IDS), 0
   )
   leaves = zip(

@@ -11,8 +11,9 @@ from fedpm_jax import codecs, masks
 from fedpm_jax.algorithms import local
 from fedpm_jax.codecs import dither
 from fedpm_jax.prng import dithers, keys
-from fedpm_jax.protocol import exchange, wire
-from fedpm_jax.simulation import rounds
+from fedpm_jax.protocol import client, foresight, wire
+from fedpm_jax.simulation import link, meter, rounds
+from fedpm_jax.system import machine
 
 
 def _batches(cohort, images, labels):
@@ -61,7 +62,7 @@ def test_three_rounds_equal_the_plain_loop(rng, lambda_0, every, ids):
     **toy.ADAM,
   )
   for t, cohort in enumerate(cohorts):
-    state, _ = engine.run(state, cohort, t)
+    state, *_ = engine.run(state, cohort, t)
     np.testing.assert_array_equal(
       np.asarray(state.server.q) / 65536, expected[t]
     )
@@ -75,7 +76,7 @@ def test_vectorised_clients_equal_one_after_another(chunk):
   results = []
   for size in (1, chunk):
     engine = toy.engine(chunk=size)
-    results.append(engine.run(engine.init(), cohort, 0))
+    results.append(engine.run(engine.init(), cohort, 0)[:2])
   (one, one_row), (other, other_row) = results
   np.testing.assert_array_equal(one.server.q, other.server.q)
   assert one_row['uplink/bytes'] == other_row['uplink/bytes']
@@ -91,7 +92,7 @@ def test_one_clients_data_cannot_change_anothers_mask():
   state = engine.init()
 
   def sent(cohort):
-    members = engine.trainer.members(cohort, 0)
+    members = engine.trainer.work(cohort, 0)
     (turn,) = engine.trainer.turns(state.server.q, members, (), cohort.ids)
     return np.asarray(turn.symbols)
 
@@ -113,7 +114,7 @@ def test_idle_clients_that_fill_up_the_mesh_change_nothing():
       labels=engine.data[1],
       mesh=rounds.make_mesh(3, max_devices=devices),
     )
-    state, row = engine.run(engine.init(), cohort, 0)
+    state, row, *_ = engine.run(engine.init(), cohort, 0)
     rows.append((np.asarray(state.server.q), row))
   np.testing.assert_array_equal(rows[0][0], rows[1][0])
   for name, value in rows[0][1].items():
@@ -121,9 +122,8 @@ def test_idle_clients_that_fill_up_the_mesh_change_nothing():
       assert value == rows[1][1][name], name
 
 
-def test_codecs_carry_the_same_masks_and_thetas(rng, monkeypatch):
+def test_codecs_carry_the_same_masks_and_thetas(rng):
   """Accuracy cannot depend on a codec: theta is equal to the last bit."""
-  engine = toy.engine()
   cohorts = [toy.cohort(rng, [0, 1, 2, 3]) for _ in range(3)]
   thetas, sizes = [], {}
   for uplink, downlink in (
@@ -133,16 +133,10 @@ def test_codecs_carry_the_same_masks_and_thetas(rng, monkeypatch):
     ('prior', 'theta_news'),
     ('dither', 'theta_news'),
   ):
-    method = engine.method._replace(uplink=uplink, downlink=downlink)
-    monkeypatch.setattr(engine, 'method', method)
-    monkeypatch.setattr(
-      engine,
-      'exchange',
-      exchange.Exchange(method, seed=0, aggregation=engine.aggregation),
-    )
+    engine = toy.engine(uplink=uplink, downlink=downlink)
     state = engine.init()
     for t, cohort in enumerate(cohorts):
-      state, row = engine.run(state, cohort, t)
+      state, row, *_ = engine.run(state, cohort, t)
     thetas.append(np.asarray(state.server.q))
     sizes[uplink] = (row['uplink/bytes'], row['downlink/bytes'])
   assert all((theta == thetas[0]).all() for theta in thetas)
@@ -157,19 +151,17 @@ def test_a_broadcast_that_clients_cannot_decode_ends_the_round(
 ):
   """They train with it while it is coded: none must go on with another."""
   engine = toy.engine()
-  carry = engine.exchange._carry
+  opened = client.Client.open
 
-  def damaged(symbols, side, **address):
-    received, num_bytes = carry(symbols, side, **address)
-    if received.dtype != np.uint16:
-      return received, num_bytes  # a client's mask
+  def damaged(self, *args, **options):
+    received, memory = opened(self, *args, **options)
     if damage == 'error':
       raise codecs.WireError('not a message')
     received = received.copy()
     received[-1] ^= 1
-    return received, num_bytes
+    return received, memory
 
-  monkeypatch.setattr(engine.exchange, '_carry', damaged)
+  monkeypatch.setattr(client.Client, 'open', damaged)
   match = 'not a message' if damage == 'error' else 'other values'
   with pytest.raises(codecs.WireError, match=match):
     engine.run(engine.init(), toy.cohort(rng, [0, 1, 2, 3]), 0)
@@ -180,10 +172,10 @@ def test_who_missed_a_round_gets_the_whole_theta(rng):
   state, sent = engine.init(), []
   cohorts = [0, 1], [0, 1], [1, 2], [0, 3], [0, 3]
   for t, ids in enumerate(cohorts):
-    assert np.flatnonzero(state.known.members).tolist() == (
+    assert np.flatnonzero(state.held.members).tolist() == (
       [0, 1, 2, 3] if t == 0 else cohorts[t - 1]
     )
-    state, row = engine.run(state, toy.cohort(rng, ids), t)
+    state, row, *_ = engine.run(state, toy.cohort(rng, ids), t)
     sent.append(row['downlink/bytes'] / 2)
   # The first round's theta follows from the seed: a header and one byte.
   assert sent[0] == wire.OVERHEAD_BYTES + 1
@@ -203,14 +195,14 @@ def test_a_prior_that_is_kept_cannot_be_foreseen_but_is_exact(rng):
   ]
   state = engine.init()
   for t in range(4):  # the wire raises where a theta does not arrive
-    state, _ = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
+    state, *_ = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
 
 
 def test_no_recompilation_after_the_first_round(rng):
   engine = toy.engine(theta_clip=0.03)  # no other test's
   state = engine.init()
   for t in range(3):
-    state, _ = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
+    state, *_ = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
   assert engine.trainer.receive._cache_size() == 1
   assert engine.trainer.clients_step._cache_size() == 1
   assert [f._cache_size() for f in engine.aggregation] == [1, 1, 1]
@@ -220,7 +212,7 @@ def test_persistent_optimizer_state_follows_its_client(rng):
   engine = toy.engine(clients_per_round=2, persistent_optimizer=True)
   state = engine.init()
   fresh = jax.tree.leaves(engine.init().clients)
-  state, _ = engine.run(state, toy.cohort(rng, [1, 2]), 0)
+  state, *_ = engine.run(state, toy.cohort(rng, [1, 2]), 0)
   for before, after in zip(fresh, jax.tree.leaves(state.clients), strict=True):
     moved = [(a != b).any() for a, b in zip(before, after, strict=True)]
     assert moved == [False, True, True, False]
@@ -235,7 +227,7 @@ def test_persistent_and_fresh_differ_in_the_second_round_only():
     engine = toy.engine(persistent_optimizer=persistent)
     state = engine.init()
     for t in range(2):
-      state, _ = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
+      state, *_ = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
       q[persistent, t] = np.asarray(state.server.q)
   np.testing.assert_array_equal(q[False, 0], q[True, 0])
   assert (q[False, 1] != q[True, 1]).any()
@@ -294,12 +286,11 @@ def test_mesh_uses_no_device_that_would_idle(
 def test_estimate_is_the_papers_formula(density):
   entropy = sum(-p * np.log2(p) for p in (density, 1 - density) if p)
   expected = entropy + np.log2(1000) / 1000
-  assert exchange.estimated_bpp(density, 1000) == pytest.approx(expected)
+  assert meter.estimated_bpp(density, 1000) == pytest.approx(expected)
 
 
 def test_messages_are_coded_in_order_and_not_far_ahead():
-  """What waits for its turn takes memory: see `Exchange._map`."""
-  messages = toy.engine().exchange
+  """What waits for its turn takes memory: see `link.ahead`."""
   asked = []
 
   def arguments():
@@ -307,9 +298,11 @@ def test_messages_are_coded_in_order_and_not_far_ahead():
       asked.append(i)
       yield i, -i
 
-  for i, result in enumerate(messages._map(lambda a, b: (a, b), arguments())):
-    assert result == (i, -i)
-    assert len(asked) <= i + 2 + messages._ahead
+  pair = lambda a, b: (a, b)
+  with link.threads() as pool:
+    for i, result in enumerate(link.ahead(pool, pair, arguments())):
+      assert result == (i, -i)
+      assert len(asked) <= i + 2 + machine.cores()
   assert len(asked) == 50
 
 
@@ -319,7 +312,7 @@ def test_the_devices_guess_is_the_codecs(rng, size):
   q[0] = 65535
   key = keys.derive(3, keys.Purpose.UPLINK)
   expected = dither.guess(q, np.asarray(dithers.bits16(key, size)))
-  mask, distance = jax.jit(exchange.device_guess)(key, jnp.asarray(q))
+  mask, distance = jax.jit(foresight.device_guess)(key, jnp.asarray(q))
   np.testing.assert_array_equal(mask, expected.mask)
   np.testing.assert_array_equal(distance, expected.distance)
   assert distance.dtype == expected.distance.dtype
@@ -340,6 +333,6 @@ def test_local_training_skips_empty_steps(rng):
     batches = local.ClientBatches(
       *engine.data, members.indices[0], members.valid[0]
     )
-    step_keys = keys.wrap(engine.trainer.members(members, 0).step_keys[0])
+    step_keys = keys.wrap(engine.trainer.work(members, 0).step_keys[0])
     results.append(update(received, batches, (), step_keys))
   jax.tree.map(np.testing.assert_array_equal, *results)
