@@ -1,6 +1,6 @@
 """Lossless codes: symbols to bytes and back, in NumPy; never imports JAX.
 
-A new code is a file and a row here.
+A new code is one file and one row in this table.
 """
 
 from fedpm_jax.codecs import (

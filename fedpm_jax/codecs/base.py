@@ -6,23 +6,26 @@ A codec is three small things: the symbols it carries (a row of `DTYPES`), an
 `encode` and a `decode`.  `checked` wraps both with the checks that every codec
 needs, so that a codec's own file holds only what is particular to it.
 
-Who is to blame decides the exception: a caller who hands over wrong symbols or
-wrong side information gets a ValueError; bytes that no encoder can have
+The exception says who made the mistake.  A caller who hands over wrong symbols
+or wrong side information gets a ValueError.  Bytes that no encoder can have
 written give a WireError.  Checksums, rounds and clients are the business of
-`fedpm_jax.wire`: a codec trusts that its payload is the one that was sent, and
-must only stay safe (bounded time and memory, WireError) when it is not.
+`protocol.wire`.  A codec trusts that its payload is the one that was sent;
+where it is not, the codec must only stay safe (bounded time and memory,
+WireError).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-# theta = q / THETA_SCALE with q in [1, THETA_SCALE - 1]; a probability is
+# theta = q / THETA_SCALE with q in [1, THETA_SCALE - 1].  A probability is
 # always this integer, because two machines may differ in the last bit of a
-# float and an arithmetic decoder that is off by one bit decodes noise.
+# float, and an arithmetic decoder that is off by one bit decodes noise.
 THETA_SCALE = 65536
 
+# What can be coded: the sort of symbols and its type.
 DTYPES = {
   'mask': np.dtype(np.bool_),
   'theta': np.dtype(np.uint16),
@@ -40,8 +43,8 @@ class Guess(NamedTuple):
   """A mask as far as it follows from shared dithers; see `codecs.dither`.
 
   Attributes:
-    mask: bool `[d]`, the most probable one.
-    distance: uint16 `[d]`, how far theta is from the dither, in logits / 256.
+    mask: bool `[d]`, the most probable mask.
+    distance: uint16 `[d]`, how far theta is from the dither, in 1/256 logit.
   """
 
   mask: np.ndarray
@@ -53,7 +56,7 @@ class Expected(NamedTuple):
 
   Attributes:
     q: uint16 `[d]` in [1, 65535], the most probable theta * 65536.
-    context: uint8 `[d]`, positions that behave alike have the same number.
+    context: uint8 `[d]`; positions that behave alike have the same number.
   """
 
   q: np.ndarray
@@ -67,8 +70,9 @@ class SideInformation(NamedTuple):
     q: the theta that both ends know, uint16 `[d]` in [1, 65535] with
       theta = q / 65536; None where there is none.
     sizes: sizes of the L tensors, in the order of the symbols; their sum is d.
-    guess: of the mask, where its dithers are shared.
-    expected: of the theta that is sent, where the receiver has an older one.
+    guess: of the mask, where its dithers are shared; else None.
+    expected: what to expect of the theta that is sent, where the receiver has
+      an older one; else None.
   """
 
   q: np.ndarray | None = None
@@ -79,6 +83,8 @@ class SideInformation(NamedTuple):
 
 # What is sent; a view where the symbols are sent as they lie in memory.
 Payload = bytes | memoryview
+
+_Field = TypeVar('_Field')
 
 
 class Codec(NamedTuple):
@@ -91,8 +97,8 @@ class Codec(NamedTuple):
     symbols: what is coded, a key of `DTYPES`.
     encode: (symbols `[d]`, side) -> payload; ValueError on a caller's mistake.
     decode: (payload, d, side) -> symbols `[d]`, perhaps a read-only view of
-      the payload, which may itself be a view if `payload_is_symbols`;
-      WireError on odd bytes, ValueError on a caller's mistake.
+      the payload; WireError on odd bytes, ValueError on a caller's mistake.
+      The payload may itself be a view if `payload_is_symbols`.
     needs: fields of the side information that both ends must have.
     fallback: the codec for a receiver that lacks what this one needs; empty
       where there is none.
@@ -183,11 +189,24 @@ def checked(
   )
 
 
+def needed(field: _Field | None) -> _Field:
+  """A field of the side information that the codec names in its `needs`.
+
+  `checked` refuses side information that lacks such a field before the codec
+  sees it, but a type checker cannot know that.
+  """
+  assert field is not None, 'The codec does not name this field in its needs.'
+  return field
+
+
 def symbol_bytes(symbols: np.ndarray) -> memoryview:
   """The symbols as every machine writes them: packed bits, or little-endian.
 
   Args:
-    symbols: `[d]`; not copied where they already lie in memory like that.
+    symbols: `[d]`; not copied where they lie in memory like that already.
+
+  Returns:
+    A view of bytes.
   """
   if symbols.dtype == np.bool_:
     return np.packbits(symbols).data
@@ -195,7 +214,7 @@ def symbol_bytes(symbols: np.ndarray) -> memoryview:
   return np.ascontiguousarray(little).view(np.uint8).data
 
 
-def frequency_of_ones(ones: np.ndarray, total: np.ndarray) -> np.ndarray:
+def frequency_of_ones(ones: npt.ArrayLike, total: npt.ArrayLike) -> np.ndarray:
   """The probability of a one, as an integer: 65536 * ones / total, rounded.
 
   Args:
@@ -208,6 +227,7 @@ def frequency_of_ones(ones: np.ndarray, total: np.ndarray) -> np.ndarray:
   """
   ones, total = np.asarray(ones, np.int64), np.asarray(total, np.int64)
   at_least_one = np.maximum(total, 1)
+  # Half the divisor is added before the division, which rounds in integers.
   q = (ones * THETA_SCALE + at_least_one // 2) // at_least_one
   return np.clip(q, 1, THETA_SCALE - 1)
 
@@ -221,7 +241,7 @@ def split(values: np.ndarray, sizes: tuple[int, ...]) -> list[np.ndarray]:
 def _check_side(
   name: str, count: int, side: SideInformation, needs: tuple[str, ...]
 ) -> None:
-  """ValueError unless `side` describes `count` symbols and has what it needs."""
+  """ValueError unless `side` is for `count` symbols and has what it needs."""
   if any(size < 0 for size in side.sizes) or sum(side.sizes) != count:
     raise ValueError(
       f'{name}: side.sizes must be >= 0 and sum to the number of symbols:'
@@ -230,6 +250,7 @@ def _check_side(
   for need in needs:
     value = getattr(side, need)
     fields = _FIELDS[need]
+    # `q` is an array itself; `guess` and `expected` are named tuples of arrays.
     arrays = {'': value} if need == 'q' else getattr(value, '_asdict', dict)()
     for field, dtype in fields.items():
       array = arrays.get(field)
@@ -241,6 +262,8 @@ def _check_side(
         raise ValueError(f'{label} must lie in [1, 65535], got 0.')
 
 
+# The arrays of each field, by name, and their types; the only array of `q` has
+# no name.
 _FIELDS = {
   'q': {'': np.dtype(np.uint16)},
   'guess': {'mask': np.dtype(np.bool_), 'distance': np.dtype(np.uint16)},
@@ -249,7 +272,7 @@ _FIELDS = {
 
 
 def _out_of_range(values: np.ndarray, symbols: str) -> str:
-  """Why these values are no symbols of this sort; empty where they are."""
+  """Says why these values are no symbols of this sort; empty where they are."""
   if symbols == 'theta' and not values.all():
     return 'theta: got q = 0, expected [1, 65535]'
   if symbols == 'float32' and not _all_finite(values):
@@ -259,8 +282,8 @@ def _out_of_range(values: np.ndarray, symbols: str) -> str:
 
 def _all_finite(values: np.ndarray) -> bool:
   """np.isfinite(values).all(), in a third of the time where it is true."""
-  # Infinities and NaN survive a sum of squares; where finite numbers make it
-  # overflow, each is looked at.
+  # Infinities and NaN survive in a sum of squares.  Large finite numbers may
+  # make it overflow, so only then each number is looked at.
   with np.errstate(over='ignore', invalid='ignore'):
     squares = np.dot(values, values)
   return bool(np.isfinite(squares) or np.isfinite(values).all())

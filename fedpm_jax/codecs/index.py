@@ -1,7 +1,8 @@
 """Indices of a table that both ends have: a fixed number of bits each.
 
 An index that was drawn among candidates of equal standing cannot be compressed,
-so nothing but the width is chosen.  Zeros at the end are left out.
+so the encoder chooses only the width of all indices.  Zeros at the end are left
+out.
 
     1 B   width in bits, that of the largest symbol, in [0, 16]
     4 B   n, the number of symbols up to the last that is not zero
@@ -22,13 +23,14 @@ def _encode(symbols: np.ndarray, side: base.SideInformation) -> bytes:
   used = np.flatnonzero(symbols)
   count = int(used[-1]) + 1 if used.size else 0
   width = int(symbols.max()).bit_length()
+  # One row of bits for each symbol, the highest bit first.
   bits = symbols[:count, None] >> np.arange(width)[::-1] & 1
   packed = np.packbits(bits.astype(np.bool_))
   return _HEAD.pack(width, count) + packed.tobytes()
 
 
 def _decode(
-  payload: bytes, count: int, side: base.SideInformation
+  payload: base.Payload, count: int, side: base.SideInformation
 ) -> np.ndarray:
   del side
   if len(payload) < _HEAD.size:
@@ -52,6 +54,8 @@ def _decode(
   numbers = bits[: width * used].reshape(used, width).astype(np.int64)
   symbols = np.zeros(count, np.uint16)
   symbols[:used] = numbers @ (1 << np.arange(width)[::-1])
+  # Each vector has one payload only: no width and no count may be larger than
+  # an encoder chooses it.
   canonical = int(symbols.max()).bit_length() == width
   if not canonical or (used and not symbols[used - 1]):
     raise base.WireError('index: is not as short as an encoder writes it.')

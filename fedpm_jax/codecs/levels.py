@@ -1,11 +1,11 @@
 """Levels of a quantiser: entropy-coded with exact counts, behind raw scales.
 
-What compressors of weight updates send: bytes of float32 scales, which are as
-good as random, and many small integers with few values.  `side.sizes[0]` is the
-number of those bytes; each other part (a tensor, or all chunks together) has a
-law of its own, or all share one if the tables of counts would cost more than
-they save.  Counts are integers, so both ends build the same model, and the
-decoder counts again what it has decoded.
+Compressors of weight updates send bytes of float32 scales, which are as good as
+random, and many small integers with few values, the levels.  `side.sizes[0]` is
+the number of those bytes.  Each other part (a tensor, or all chunks together)
+has a table of counts of its own; all parts share one if their tables would cost
+more than they save.  Counts are integers, so both ends build the same model,
+and the decoder counts again what it has decoded.
 
 Payload (varint: see varint.py), where H is the first part and n = d - H:
 
@@ -16,12 +16,12 @@ Payload (varint: see varint.py), where H is the first part and n = d - H:
     forms 1 and 2:
       1 B                 the lowest level
       1 B                 the highest level
-      A or P A varints    how often each level between them occurs, A = highest -
-                          lowest + 1, all A of a part together, P parts
+      A or P A varints    how often each level between them occurs, all A of
+                          a part together, P parts; A = highest - lowest + 1
       4 B words           range coder: n levels, as indices in [0, A)
 
-Form 0 is for the smallest messages, whose table would be longer than they are:
-so no payload is longer than d and 13 bytes.
+Form 0 is for the smallest messages, whose table would be longer than they are.
+So no payload is longer than d + 13 bytes.
 """
 
 import numpy as np
@@ -32,7 +32,13 @@ _RAW, _SHARED, _PER_PART = range(3)
 
 
 def _bits(counts: np.ndarray) -> float:
-  """About what form, table and stream take; counts int64 `[1 or P, A]`."""
+  """About how many bits form, table and stream take.
+
+  Args:
+    counts: int64 `[1 or P, A]`.
+  """
+  # The entropy of the levels, which the stream comes close to.  A level that
+  # does not occur takes nothing, but log2 of 0 would be -inf.
   totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
   share = counts / totals
   information = -np.log2(share, where=share > 0, out=np.zeros_like(share))
@@ -41,6 +47,7 @@ def _bits(counts: np.ndarray) -> float:
 
 
 def _encode(symbols: np.ndarray, side: base.SideInformation) -> bytes:
+  # The head goes as it is: its bytes are as good as random.
   head, *parts = base.split(symbols, side.sizes)
   levels = symbols[head.size :]
   raw = bytes([_RAW]) + symbols.tobytes()
@@ -51,6 +58,7 @@ def _encode(symbols: np.ndarray, side: base.SideInformation) -> bytes:
   each = np.stack(
     [np.bincount(part - lowest, minlength=size) for part in parts]
   )
+  # A shared table is shorter, but tables of their own fit the parts better.
   tables = {_SHARED: each.sum(axis=0)[None], _PER_PART: each}
   form = min(tables, key=lambda form: _bits(tables[form]))
   counts = tables[form]
@@ -65,7 +73,7 @@ def _encode(symbols: np.ndarray, side: base.SideInformation) -> bytes:
 
 
 def _decode(
-  payload: bytes, count: int, side: base.SideInformation
+  payload: base.Payload, count: int, side: base.SideInformation
 ) -> np.ndarray:
   head_size = side.sizes[0]
   if len(payload) < 1 + head_size:
@@ -86,11 +94,13 @@ def _decode(
       )
     body[:] = np.frombuffer(rest, np.uint8)
     return symbols
+  # `part` below is a view of `symbols`, which this fills part by part.
   sizes = side.sizes[1:] if form == _PER_PART else (body.size,)
   lowest, counts, rest = _read_table(rest, sizes)
   reader = rangecoder.Reader(rest)
   for part, row in zip(base.split(body, sizes), counts, strict=True):
     indices = reader.levels(part.size, row)
+    # Damaged bytes decode to other levels, which the counts reveal.
     if (np.bincount(indices, minlength=row.size) != row).any():
       raise base.WireError('levels: counts are not those of the levels.')
     part[:] = lowest + indices
@@ -99,8 +109,8 @@ def _decode(
 
 
 def _read_table(
-  payload: bytes, sizes: tuple[int, ...]
-) -> tuple[int, np.ndarray, bytes]:
+  payload: base.Payload, sizes: tuple[int, ...]
+) -> tuple[int, np.ndarray, base.Payload]:
   """The lowest level, the counts `[parts, A]`, validated, and what follows."""
   if not any(sizes) or len(payload) < 2 or payload[0] > payload[1]:
     raise base.WireError(
@@ -110,6 +120,7 @@ def _read_table(
   lowest, size = payload[0], payload[1] - payload[0] + 1
   table, used = varint.decode(payload[2:], len(sizes) * size)
   counts = table.reshape(len(sizes), size)
+  # An encoder's table begins and ends with a level that occurs.
   ends_occur = counts[:, [0, -1]].any(axis=0).all()
   if not ends_occur or (counts.sum(axis=1) != sizes).any():
     raise base.WireError('levels: counts do not add up.')

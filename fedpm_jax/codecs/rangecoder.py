@@ -1,22 +1,26 @@
 """The range coder: integers in, bytes out, WireError on anything else.
 
-The only file that imports constriction (Bamler, "Understanding entropy coding
-with asymmetric numeral systems", 2022; range coding after Pasco and Martin).
-A model is given by integers, never by floats that a caller computed: q / 65536
-is exact in float32, and counts below 2^53 are exact in float64, so both ends
-build the same model on every machine.  The bytes are the same under
+This is the only file that imports constriction (Bamler, "Understanding entropy
+coding with asymmetric numeral systems", 2022; range coding after Pasco and
+Martin).  A model is given by integers, never by floats that a caller computed:
+q / 65536 is exact in float32, and counts below 2^53 are exact in float64, so
+both ends build the same model on every machine.  The bytes are the same under
 constriction 0.4.2 and 0.5.0; golden tests pin them.
 
-The stream knows neither its length nor its integrity.  `Reader.finish` finds
-leftover words, except one word after the true end, which a range coder cannot
-tell from its own tail (`maybe_exhausted`); whoever needs more adds a length
-and a checksum, as `fedpm_jax.wire` does.
+The stream knows neither its length nor whether it is intact.  `Reader.finish`
+finds leftover words, except one word after the true end: a range coder cannot
+tell it from its own tail (`maybe_exhausted`).  Whoever needs more adds a length
+and a checksum, as `protocol.wire` does.
 """
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from constriction import stream
+
+# constriction is compiled and has no type stubs.
+from constriction import stream  # pyright: ignore[reportAttributeAccessIssue]
 
 from fedpm_jax.codecs import base
 
@@ -26,7 +30,7 @@ _WORD = np.dtype('<u4')
 class Writer:
   """Writes one stream; the calls must mirror those of its `Reader`."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._coder = stream.queue.RangeEncoder()
 
   def bits(self, bits: np.ndarray, q: int | np.ndarray) -> None:
@@ -46,6 +50,7 @@ class Writer:
       indices: integers `[n]` in [0, A).
       counts: integers `[A]`, how often each is expected.
     """
+    # constriction has no model of one symbol, which would cost nothing anyway.
     if indices.size and counts.size > 1:
       self._coder.encode(indices.astype(np.int32), _categorical(counts))
 
@@ -57,8 +62,8 @@ class Writer:
 class Reader:
   """Reads what a `Writer` wrote."""
 
-  def __init__(self, payload: bytes):
-    """Raises WireError unless the payload is whole words."""
+  def __init__(self, payload: base.Payload):
+    """Raises WireError unless the payload consists of whole words."""
     if len(payload) % _WORD.itemsize:
       raise base.WireError(
         f'range coder: payload: got {len(payload)} B, expected a multiple of'
@@ -72,13 +77,16 @@ class Reader:
     """The next `count` bits, bool `[count]`; q as in `Writer.bits`."""
     if not count:
       return np.zeros(0, np.bool_)
+    # With one q for all bits constriction wants their number; with one q for
+    # each bit it takes the number from these.
     model, *each = _bernoulli(q)
     with _wire_errors():
       return self._coder.decode(model, *(each or [count])).astype(np.bool_)
 
   def levels(self, count: int, counts: np.ndarray) -> np.ndarray:
     """The next `count` symbols, int32 `[count]`; counts as in the writer."""
-    if not count or counts.size == 1:  # one possible value costs nothing
+    # As in the writer: an alphabet of one symbol left no bits.
+    if not count or counts.size == 1:
       return np.zeros(count, np.int32)
     with _wire_errors():
       return self._coder.decode(_categorical(counts), count)
@@ -91,25 +99,29 @@ class Reader:
       )
 
 
-def _bernoulli(q: int | np.ndarray) -> tuple:
+def _bernoulli(q: int | np.ndarray) -> tuple[Any, ...]:
   """The model (and its parameters, one a symbol) that constriction takes."""
   # perfect=True, the default of older versions, is five times slower.
   if np.ndim(q):
-    return stream.model.Bernoulli(perfect=False), q / np.float32(65536)
-  return (stream.model.Bernoulli(int(q) / 65536, perfect=False),)
+    one_each = stream.model.Bernoulli(perfect=False)
+    return one_each, q / np.float32(base.THETA_SCALE)
+  return (stream.model.Bernoulli(int(q) / base.THETA_SCALE, perfect=False),)
 
 
-def _categorical(counts: np.ndarray):
+def _categorical(counts: np.ndarray) -> Any:
+  """The model of constriction in which symbol i has the weight counts[i]."""
   weights = counts.astype(np.float64)
   return stream.model.Categorical(weights, perfect=False, lazy=False)
 
 
 @contextlib.contextmanager
-def _wire_errors():
+def _wire_errors() -> Iterator[None]:
   """Turns whatever constriction raises into WireError."""
   try:
     yield
+  # Signals and exhausted memory are no fault of the payload.
   except (KeyboardInterrupt, SystemExit, MemoryError):
     raise
-  except BaseException as error:  # a Rust panic is not an Exception
+  # BaseException, because a Rust panic is not an Exception.
+  except BaseException as error:
     raise base.WireError(f'range coder: {error}') from error

@@ -1,6 +1,7 @@
 """Plain arrays, little-endian: 32 bits a float, 16 bits a theta.
 
-The baselines that every other code is compared with, and FedAvg's wire.
+They are the baselines that every other code is compared with.  FedAvg sends its
+weights like this.
 """
 
 import numpy as np
@@ -9,11 +10,12 @@ from fedpm_jax.codecs import base
 
 
 def _codec(name: str, number: int, symbols: str) -> base.Codec:
+  """The codec of one sort of symbols; arguments as of `base.checked`."""
   native = base.DTYPES[symbols]
   little = native.newbyteorder('<')
 
   def encode(values: np.ndarray, side: base.SideInformation) -> memoryview:
-    del side  # the dtype says it all
+    del side
     return base.symbol_bytes(values)
 
   def decode(
@@ -25,7 +27,7 @@ def _codec(name: str, number: int, symbols: str) -> base.Codec:
       raise base.WireError(
         f'{name}: payload: got {len(payload)} B, expected {expected}.'
       )
-    # Bytes of a network may begin anywhere; they are copied once, here.
+    # A payload may begin at any address; 'A' (aligned) copies it where it must.
     return np.require(np.frombuffer(payload, little), native, 'A')
 
   return base.checked(

@@ -1,15 +1,16 @@
 """Theta for a client that can foresee most of it: what is new, and no more.
 
-Who took part in the last round has its theta, and, where dithers are shared,
-the guesses of all its masks (`codecs.dither`), so also the theta that would
-follow if no guess were wrong.  A guess is wrong where theta crossed a dither,
-and how likely that is, upwards and downwards, is known too: `Foresight` puts it
-into a context per position.  Without shared dithers the best guess is the last
-theta.  Before the first round every client derives theta from the seed.
+A client that took part in the last round has the theta of that round.  Where
+dithers are shared it also has the guesses of all masks (`codecs.dither`), and
+so the theta that would follow if no guess were wrong.  A guess is wrong where
+theta crossed a dither.  How likely that is, upwards and downwards, is known
+too, and `Foresight` turns it into a context per position.  Without shared
+dithers the best guess is the last theta.  Before the first round every client
+derives theta from the seed.
 
-Levels are the distinct values of theta.  What is coded is by how many levels
-theta differs from what was expected, with the exact counts of each context,
-which the message carries: the drift's law is measured instead of assumed.
+Levels are the distinct values of theta.  The code says by how many levels theta
+differs from what was expected, with the exact counts of each context, which the
+message carries.  So the law of the drift is measured instead of assumed.
 
 Payload (varint: see varint.py):
 
@@ -20,8 +21,9 @@ Payload (varint: see varint.py):
     varint    n <= 256, the number of levels
     n varints the smallest, then each gap to the next, minus one
     varint    the least difference in levels, plus n, in [1, 2 n)
-    varints   for each context that occurs, in order: its least difference above
-              that one, and how many differences follow from there
+    varints   for each context that occurs, in order: by how much its own least
+              difference is above that one, and how many differences follow
+              from there
     varints   the counts of all these
     4 B words range coder: differences, context by context
 """
@@ -32,15 +34,17 @@ from fedpm_jax.codecs import base, dither, rangecoder, theta, varint
 
 _SAME, _LEVELS, _NEWS, _MERGED = range(4)
 _MAX_LEVELS = 256
-_SMALL = 2**16  # parameters below which a table a context may not pay
+# With fewer parameters than this, one table for each context may not pay.
+_SMALL = 2**16
 
 # About 65536 P(flip) by distance, for a drift of half a logit.  It only sorts
-# positions: with true drifts of 0.5 to 0.6 a law for 0.35 or 0.7 gave a rate 2 %
-# higher, one for 0.25 or 1 6 % higher.  A machine that rounds exp in another
-# way sorts differently and finds counts or checksum wrong: a WireError.
+# positions, so it need not be right: with true drifts of 0.5 to 0.6, a law for
+# 0.35 or 0.7 gave a rate 2 % higher, and one for 0.25 or 1 a rate 6 % higher.
+# A machine that rounds exp in another way sorts differently and finds the
+# counts or the checksum wrong, which is a WireError.
 _SIGMA = 0.5 * dither.UNIT
 _FLIP = (
-  65536
+  base.THETA_SCALE
   * np.exp(
     -0.5 * (np.arange(dither.MAX_DISTANCE + 1) / _SIGMA) ** 2
     - 0.8 * np.arange(dither.MAX_DISTANCE + 1) / _SIGMA
@@ -59,11 +63,15 @@ class Foresight:
   """
 
   def __init__(self, size: int):
+    """Knows nothing yet about any of the `size` positions."""
+    # 65536 times the expected number of wrong guesses: among the ones, where
+    # theta falls below what was expected, and among all.
     self._down = np.zeros(size, np.int32)
     self._all = np.zeros(size, np.int32)
 
   def add(self, guess: base.Guess) -> None:
     """Takes in the guess of one more mask."""
+    # In place, because these arrays are as long as the network.
     flip = _FLIP.take(guess.distance)
     self._all += flip
     flip *= guess.mask
@@ -71,6 +79,7 @@ class Foresight:
 
   @property
   def context(self) -> np.ndarray:
+    """One number for each pair of octaves, downwards and upwards."""
     down, up = (_octave(x) for x in (self._down, self._all - self._down))
     return up * np.uint8(_OCTAVES) + down
 
@@ -81,10 +90,14 @@ def _octave(flips: np.ndarray) -> np.ndarray:
 
 
 def by_level(q: np.ndarray) -> base.Expected:
-  """What to expect of the next theta where only the last one, `[d]`, is known.
+  """What to expect of the next theta where only the last one is known.
+
+  Args:
+    q: the last theta, uint16 `[d]`.
 
   Returns:
-    The last theta, every value of it a context of its own (many values: 64).
+    The last theta.  Each of its values is a context of its own; where there are
+    more than 64 values, neighbours share a context.
   """
   levels = np.unique(q)
   index = np.searchsorted(levels, q) * min(levels.size, 64) // levels.size
@@ -92,25 +105,38 @@ def by_level(q: np.ndarray) -> base.Expected:
 
 
 def _encode(q: np.ndarray, side: base.SideInformation) -> bytes:
-  if np.array_equal(q, side.expected.q):
+  expected = base.needed(side.expected)
+  if np.array_equal(q, expected.q):
     return bytes([_SAME])
   counts = np.bincount(q)
   levels = np.flatnonzero(counts)
   if levels.size <= _MAX_LEVELS:
-    payload = bytes([_NEWS]) + _encode_news(q, levels, side.expected)
+    payload = bytes([_NEWS]) + _encode_news(q, levels, expected)
     if q.size < _SMALL:
-      merged = _encode_news(q, levels, _merged(side.expected))
+      merged = _encode_news(q, levels, _merged(expected))
       payload = min(payload, bytes([_MERGED]) + merged, key=len)
+    # Where theta has moved far from what was expected, plain coding is shorter.
     if 8 * len(payload) < theta.plain_bits(levels, counts[levels]):
       return payload
   return bytes([_LEVELS]) + theta.THETA_LEVELS.encode(q, side)
 
 
-def _encode_news(q, levels, expected) -> bytes:
+def _encode_news(
+  q: np.ndarray, levels: np.ndarray, expected: base.Expected
+) -> bytes:
+  """The payload of form 2, without its first byte.
+
+  Args:
+    q: uint16 `[d]`.
+    levels: the distinct values of q, in order, int64 `[n]`.
+    expected: of q.
+  """
   order, sizes = _by_context(expected.context)
+  # What was expected need not be a level; it counts as the next one below it.
   news = (_index(levels)[q] - _index(levels)[expected.q])[order]
   lowest = int(news.min())
   gaps = np.diff(levels, prepend=-1) - 1
+  # Plus n, because a varint cannot be negative.
   spans, all_counts = [lowest + levels.size], []
   writer = rangecoder.Writer()
   for group in base.split(news - lowest, sizes):
@@ -124,24 +150,29 @@ def _encode_news(q, levels, expected) -> bytes:
 
 
 def _decode(
-  payload: bytes, count: int, side: base.SideInformation
+  payload: base.Payload, count: int, side: base.SideInformation
 ) -> np.ndarray:
-  form, payload = payload[:1], payload[1:]
+  expected = base.needed(side.expected)
+  form, payload = bytes(payload[:1]), payload[1:]
   if form == bytes([_SAME]) and not payload:
-    return side.expected.q.copy()
+    return expected.q.copy()
   if form == bytes([_LEVELS]):
     return theta.THETA_LEVELS.decode(payload, count, side)
   if form == bytes([_MERGED]):
-    return _decode_news(payload, count, _merged(side.expected))
+    return _decode_news(payload, count, _merged(expected))
   if form != bytes([_NEWS]):
     raise base.WireError(
       f'theta_news: form: got {form!r} and {len(payload)} B, expected 0 and'
       ' nothing, or 1 to 3.'
     )
-  return _decode_news(payload, count, side.expected)
+  return _decode_news(payload, count, expected)
 
 
-def _decode_news(payload, count, expected) -> np.ndarray:
+def _decode_news(
+  payload: base.Payload, count: int, expected: base.Expected
+) -> np.ndarray:
+  """The inverse of `_encode_news`; WireError for what it cannot write."""
+  # Each part of the table is checked before it decides how much is read next.
   table = _Table(payload)
   (n,) = table.read(1)
   if not 1 <= n <= min(_MAX_LEVELS, count):
@@ -149,11 +180,13 @@ def _decode_news(payload, count, expected) -> np.ndarray:
   levels = np.cumsum(table.read(n) + 1) - 1
   if levels[-1] >= base.THETA_SCALE:
     raise base.WireError(
-      f'theta_news: levels: got {levels[-1]}, expected below 65536.'
+      f'theta_news: levels: got {levels[-1]}, expected below'
+      f' {base.THETA_SCALE}.'
     )
   order, sizes = _by_context(expected.context)
   lowest, *spans = table.read(1 + 2 * len(sizes))
   first, alphabets = np.array(spans).reshape(-1, 2).T
+  # Every difference lies between -(n - 1) and n - 1, plus n.
   if (
     not 1 <= lowest < 2 * n
     or min(alphabets) < 1
@@ -177,11 +210,14 @@ def _decode_news(payload, count, expected) -> np.ndarray:
     news.append(group + (low + lowest - n))
   reader.finish()
   index = np.empty(count, np.int64)
+  # From the order of contexts back to that of the parameters.
   index[order] = np.concatenate(news)
   index += _index(levels)[expected.q]
   if index.min() < 0 or index.max() >= n:
     raise base.WireError('theta_news: a difference leads to no level.')
   q = levels[index].astype(np.uint16)
+  # An encoder lists only levels that occur, and says that nothing is new in one
+  # byte.
   if np.bincount(index, minlength=n).min() == 0 or np.array_equal(
     q, expected.q
   ):
@@ -190,23 +226,26 @@ def _decode_news(payload, count, expected) -> np.ndarray:
 
 
 def _merged(expected: base.Expected) -> base.Expected:
+  """The same, with one context for all positions."""
   return expected._replace(context=np.zeros_like(expected.context))
 
 
 class _Table:
   """Varints from the front of a payload."""
 
-  def __init__(self, payload: bytes):
+  def __init__(self, payload: base.Payload):
     self._payload = memoryview(payload)
 
   def read(self, count: int) -> np.ndarray:
-    # No varint is longer than 5 bytes: what is looked at stays short.
+    """The next `count` integers, int64 `[count]`."""
+    # No varint is longer than 5 bytes, so only so many bytes are copied.
     count = int(count)
     values, used = varint.decode(bytes(self._payload[: 5 * count]), count)
     self._payload = self._payload[used:]
     return values
 
   def rest(self) -> bytes:
+    """What follows the integers that were read."""
     return bytes(self._payload)
 
 
@@ -217,9 +256,10 @@ def _index(levels: np.ndarray) -> np.ndarray:
 
 
 def _by_context(context: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-  """Positions sorted by context, and how many each context has."""
+  """Positions sorted by context, and how many each context that occurs has."""
   counts = np.bincount(context)
-  order = np.argsort(context, kind='stable')  # a radix sort
+  # Both ends need the same order, so the sort is stable; it is a radix sort.
+  order = np.argsort(context, kind='stable')
   return order, tuple(counts[counts > 0].tolist())
 
 

@@ -1,7 +1,7 @@
 """Variable-length integers (LEB128): 7 bits a byte, the lowest bits first.
 
-For tables whose entries are mostly small.  Every value has exactly one code:
-a longer spelling of a small number is refused.
+They serve tables whose entries are mostly small.  Every value has exactly one
+code: the decoder refuses a longer spelling of a small number.
 """
 
 import numpy as np
@@ -15,9 +15,12 @@ _SHIFTS = 7 * np.arange(_MAX_BYTES)
 def encode(values: np.ndarray) -> bytes:
   """Codes integers `[n]` in [0, 2^35)."""
   values = np.asarray(values, np.int64)
+  # Every value is cut into five groups of 7 bits; the leading zero groups are
+  # then left out, all values at once.
   groups = (values[:, None] >> _SHIFTS) & 127
   lengths = _lengths(values)[:, None]
   position = np.arange(_MAX_BYTES)
+  # The highest bit says: another byte of the same value follows.
   groups |= np.where(position < lengths - 1, 128, 0)
   return groups[position < lengths].astype(np.uint8).tobytes()
 
@@ -27,13 +30,13 @@ def size(values: np.ndarray) -> int:
   return int(_lengths(np.asarray(values, np.int64)).sum())
 
 
-def decode(payload: bytes, count: int) -> tuple[np.ndarray, int]:
+def decode(payload: base.Payload, count: int) -> tuple[np.ndarray, int]:
   """Reads `count` integers from the front of a payload.
 
   Args:
     payload: bytes; what follows the integers is left alone.
-    count: how many to read, at least 1.  It may come from a hostile message:
-      only the bytes that are there are looked at.
+    count: how many to read, at least 1.  It may come from a hostile message,
+      so only the bytes that are there are looked at.
 
   Returns:
     The values, int64 `[count]`, and the number of bytes that they took.
@@ -42,6 +45,8 @@ def decode(payload: bytes, count: int) -> tuple[np.ndarray, int]:
     WireError: the payload ends early, or a value is not in its shortest form
       or not below 2^35.
   """
+  # No vector of `count` integers is longer than this; the rest of the payload,
+  # which may be large, is not scanned.
   data = np.frombuffer(payload, np.uint8, min(len(payload), _MAX_BYTES * count))
   ends = np.flatnonzero(data < 128)[:count]
   if ends.size < count:
@@ -49,6 +54,7 @@ def decode(payload: bytes, count: int) -> tuple[np.ndarray, int]:
   used = int(ends[-1]) + 1
   starts = np.concatenate([[0], ends[:-1] + 1])
   lengths = ends - starts + 1
+  # A last byte of 0 adds nothing, so a shorter code of the value exists.
   if lengths.max() > _MAX_BYTES or ((lengths > 1) & (data[ends] == 0)).any():
     raise base.WireError('varint: got an integer that is too long.')
   shifts = 7 * (np.arange(used) - np.repeat(starts, lengths))
@@ -57,4 +63,5 @@ def decode(payload: bytes, count: int) -> tuple[np.ndarray, int]:
 
 
 def _lengths(values: np.ndarray) -> np.ndarray:
+  """How many bytes each value `[n]` takes, at least 1."""
   return 1 + (values[:, None] >> _SHIFTS[1:] > 0).sum(axis=1)

@@ -1,6 +1,9 @@
 """Lossy, in JAX, one client at a time: from an update to the wire's symbols."""
 
+from collections.abc import Callable
+
 from fedpm_jax.compressors import (
+  base,
   bernoulli,
   eden,
   identity,
@@ -11,8 +14,8 @@ from fedpm_jax.compressors import (
   terngrad,
 )
 
-# A new compressor is a file and a row.
-COMPRESSORS = {
+# A new compressor is a file and a row: (layout, options) -> compressor.
+COMPRESSORS: dict[str, Callable[..., base.Compressor]] = {
   'bernoulli': bernoulli.bernoulli,
   'relative_entropy': relative_entropy.relative_entropy,
   'mask_delta': mask_delta.mask_delta,

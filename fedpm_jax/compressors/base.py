@@ -10,32 +10,33 @@ import numpy as np
 class Compressor(NamedTuple):
   """A lossy step between an algorithm's update and the symbols on the wire.
 
-  Both functions have static shapes and are safe under jit and vmap; they share
-  nothing but what is named here, so what is not in the symbols (or in what both
-  ends know anyway) did not arrive.  A row of `COMPRESSORS` makes one from the
-  network's `masks.Layout` and its own options.
+  Both functions have static shapes and are safe under jit and vmap.  They share
+  nothing but what is named here: what is neither in the symbols nor known to
+  both ends anyway did not arrive.  A row of `COMPRESSORS` makes a compressor
+  from the network's `masks.Layout` and the compressor's own options.
 
   Attributes:
     compress: (key, update `[d]`, payload `[d]`) -> symbols, flat; the payload
       is what the client was sent this round.
     decompress: (key, symbols, payload `[d]`) -> what arrives `[d]`, as the
-      server sees it; the key is that of `compress`, known to both ends.
+      server sees it; both ends know the key, which is that of `compress`.
     update: the sort of the updates `[d]` that it accepts: 'theta' (uint16,
       probabilities of a mask times 65536), 'mask' (bool) or 'delta' (float32,
       local minus global weights).
     aggregated: the sort that the server adds up after `decompress`, 'mask' or
       'delta'.
     symbols: their sort, a key of `codecs.base.DTYPES`.
-    sizes: of the symbols' parts, in order; what codecs call tensors.  The first
-      part of 'levels' are bytes, see `codecs.levels`.
+    sizes: how long the parts of the symbols are, in order; codecs call these
+      parts tensors.  The first part of 'levels' consists of bytes, see
+      `codecs.levels`.
     symbols_are_the_mask: the symbols are the very mask of weights that arrives;
       its density is reported then.
     needs_shared_key: `decompress` needs the key, so the server must know the
       client's random numbers.
     mask_is_dithered: that mask is `bits16(key) < update`.  The server can then
       guess it from the key and theta, which codecs that need a guess rely on.
-    check: (symbols, NumPy) -> why no client can have sent them; empty if one
-      can.  Called with what arrived, before `decompress`.
+    check: (symbols, in NumPy) -> why no client can have sent them; empty if one
+      can.  It is called with what arrived, before `decompress`.
   """
 
   compress: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]

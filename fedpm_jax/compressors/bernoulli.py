@@ -8,6 +8,8 @@ The mean of K such masks estimates the mean of the theta_k without bias, with
 (Isik et al., ICLR 2023, section 3).
 """
 
+import jax
+
 from fedpm_jax import masks
 from fedpm_jax.compressors import base
 
@@ -15,11 +17,15 @@ from fedpm_jax.compressors import base
 def bernoulli(layout: masks.Layout) -> base.Compressor:
   """update q uint16 `[d]` -> symbols bool `[d]`; the server takes the bits."""
 
-  def compress(key, update, payload):
+  def compress(
+    key: jax.Array, update: jax.Array, payload: jax.Array
+  ) -> jax.Array:
     del payload
     return masks.sample(key, update)
 
-  def decompress(key, symbols, payload):
+  def decompress(
+    key: jax.Array, symbols: jax.Array, payload: jax.Array
+  ) -> jax.Array:
     del key, payload
     return symbols
 

@@ -5,6 +5,8 @@
 the deterministic ones: nothing is left to draw.
 """
 
+import jax
+
 from fedpm_jax import masks
 from fedpm_jax.compressors import base
 
@@ -34,11 +36,15 @@ def mask(layout: masks.Layout) -> base.Compressor:
   )
 
 
-def _compress(key, update, payload):
+def _compress(
+  key: jax.Array, update: jax.Array, payload: jax.Array
+) -> jax.Array:
   del key, payload
   return update
 
 
-def _decompress(key, symbols, payload):
+def _decompress(
+  key: jax.Array, symbols: jax.Array, payload: jax.Array
+) -> jax.Array:
   del key, payload
   return symbols

@@ -26,7 +26,13 @@ def split(symbols: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
 
 
 def problem(symbols: np.ndarray, *, count: int, alphabet: int) -> str:
-  """Why these are not `count` scales and levels below `alphabet`, or ''."""
+  """Why these symbols cannot have been sent; empty where they can.
+
+  Args:
+    symbols: uint8 `[4 count + m]`, as they arrived.
+    count: how many scales are expected.
+    alphabet: how many values a level can have, from 0 on.
+  """
   scales = symbols[: BYTES * count].view('<f4')
   odd = scales[~(np.isfinite(scales) & (scales >= 0))]
   if odd.size:
@@ -39,7 +45,7 @@ def problem(symbols: np.ndarray, *, count: int, alphabet: int) -> str:
 
 def uniform(key: jax.Array, size: int) -> jax.Array:
   """Uniform in [0, 1), float32 `[size]`; steps of 2^-23, for small chances."""
-  # An even number, or XLA's CPU backend makes no vector code; once, and not
-  # again in every later use.
+  # XLA's CPU backend makes vector code only for an even number.  Without the
+  # barrier it would draw again in every use.
   drawn = jax.random.uniform(key, (size + size % 2,))
   return lax.optimization_barrier(drawn)[:size]

@@ -1,11 +1,12 @@
 """DeltaMask: where the client's mask differs from one that both ends drew.
 
-Both ends draw m_g = [u < theta_g] with the same dithers u; the client draws its
-mask with them too, m_k = [u < theta_k], so that the two differ only where theta
-has moved past u, with probability |theta_k - theta_g|.  Of these flips the
-client sends the share `kappa` whose theta has moved furthest, by KL(theta_k ||
-theta_g); the others stay as m_g has them, which is a bias towards theta_g.
-With kappa = 1 the server receives the mask of `bernoulli`, bit for bit.
+Both ends draw m_g = [u < theta_g] with the same dithers u.  The client draws
+its mask with them too, m_k = [u < theta_k].  So the two differ only where theta
+has moved past u, with probability |theta_k - theta_g|.  The client sends the
+share `kappa` of these flips: those whose theta has moved furthest, by
+KL(theta_k || theta_g).  The others stay as m_g has them, which is a bias
+towards theta_g.  With kappa = 1 the server receives the mask of `bernoulli`,
+bit for bit.
 
 Reference: Tsouvalas, Asano, Saeed, "Federated fine-tuning of foundation models
 via probabilistic masking" (DeltaMask), 2023.  Deviations: the flips are a mask
@@ -14,6 +15,7 @@ an image file: fewer bits, and no false flips; kappa is constant over rounds;
 flips that tie with the last one kept are kept too.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -31,21 +33,27 @@ def mask_delta(layout: masks.Layout, *, kappa: float = 0.8) -> base.Compressor:
     kappa: the share of the flips that is sent, in (0, 1].
 
   Raises:
-    ValueError: `kappa` is no such share.
+    ValueError: `kappa` is not in (0, 1].
   """
   if not 0 < kappa <= 1:
     raise ValueError(f'mask_delta: kappa must lie in (0, 1], got {kappa}.')
 
-  def compress(key, update, payload):
+  def compress(
+    key: jax.Array, update: jax.Array, payload: jax.Array
+  ) -> jax.Array:
     u = dithers.bits16(key, update.size)
+    # Without the barrier XLA would compute the flips again in each use.
     flips = lax.optimization_barrier((u < update) ^ (u < payload))
     moved = jnp.where(flips, divergence(update, payload), -1)
     count = jnp.ceil(kappa * jnp.sum(flips)).astype(jnp.int32)
-    # Without flips any threshold will do.
+    # Without flips nothing can be kept, so any threshold will do; the maximum
+    # only keeps the index in range.
     last = jnp.sort(moved)[update.size - jnp.maximum(count, 1)]
     return flips & (moved >= last)
 
-  def decompress(key, symbols, payload):
+  def decompress(
+    key: jax.Array, symbols: jax.Array, payload: jax.Array
+  ) -> jax.Array:
     return masks.sample(key, payload) ^ symbols
 
   return base.Compressor(

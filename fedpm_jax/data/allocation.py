@@ -1,8 +1,8 @@
 """Integer tables with given margins: who gets how many of what.
 
-The arithmetic below the partitions: rounding that keeps sums, sharing out what
-is scarce, and drawing classes with a fixed number of holders.  All of it is
-exact in its margins, whatever the random generator says.
+This is the arithmetic below the partitions: rounding that keeps sums, sharing
+out what is scarce, and drawing classes with a fixed number of holders.  The
+margins are always exact, whatever the random generator says.
 
 Legend: M clients, C classes.
 """
@@ -10,12 +10,14 @@ Legend: M clients, C classes.
 import numpy as np
 
 
-def apportion(totals, weights, rng):
+def apportion(
+  totals: np.ndarray, weights: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
   """Rounds `totals * weights / sum(weights)` so that the rows still add up.
 
-  Systematic rounding: the running sums of a row are all rounded with the same
-  random offset.  Each number comes out as the integer below or above, right on
-  average, and a weight of zero gets exactly zero.
+  This is systematic rounding: the running sums of a row are all rounded with
+  the same random offset.  Each number becomes the integer below or above it and
+  is right on average.  A weight of zero gets exactly zero.
 
   Args:
     totals: integers `[R]`.
@@ -26,7 +28,8 @@ def apportion(totals, weights, rng):
     Integers `[R, C]` with rows summing to totals.
   """
   running = np.cumsum(weights, axis=1, dtype=np.float64)
-  # Exactly 1 from the last positive weight on, so that nothing is left over.
+  # The sums become exactly 1 from the last positive weight on, so that nothing
+  # is left over.
   running /= running[:, -1:]
   offsets = rng.random((len(totals), 1))
   edges = np.floor(totals[:, None] * running + offsets).astype(np.int64)
@@ -34,13 +37,19 @@ def apportion(totals, weights, rng):
   return np.diff(edges, axis=1, prepend=0)
 
 
-def fill(wanted, shares, available, rng):
+def fill(
+  wanted: np.ndarray,
+  shares: np.ndarray,
+  available: np.ndarray,
+  rng: np.random.Generator,
+) -> np.ndarray:
   """Gives clients what they want by their shares, as far as there is any.
 
-  In each round the clients ask for what they still want, split over the
-  classes that are not exhausted by their shares; an over-asked class is shared
-  in proportion to the requests, and is then exhausted.  So after C + 1 rounds
-  at most, everyone is served or finds all classes of its shares exhausted.
+  In each round the clients ask for what they still want.  They split it, by
+  their shares, over the classes that are not exhausted.  A class of which they
+  ask too much is shared in proportion to the requests, and is then exhausted.
+  So after C + 1 rounds at most, every client is served or finds all classes of
+  its shares exhausted.
 
   Args:
     wanted: integers `[M]`.
@@ -59,6 +68,8 @@ def fill(wanted, shares, available, rng):
     if not len(asking):
       return counts
     requests = apportion(wanted[asking], open_shares[asking], rng)
+    # Classes that are short are shared out.  `apportion` works on rows, and a
+    # class is a column here.
     over = np.flatnonzero(requests.sum(0) > left)
     requests[:, over] = apportion(left[over], requests[:, over].T, rng).T
     counts[asking] += requests
@@ -66,13 +77,16 @@ def fill(wanted, shares, available, rng):
     left -= requests.sum(0)
 
 
-def draw_classes(holders, num_clients, c, rng):
+def draw_classes(
+  holders: np.ndarray, num_clients: int, c: int, rng: np.random.Generator
+) -> np.ndarray:
   """Random classes for every client: exactly c each, `holders` of each class.
 
-  Client after client draws c classes in proportion to the holders they still
-  need.  A class that needs as many holders as there are clients left must be
-  taken at once; since the needs of R clients add up to R c, there are c such
-  classes at most, and c classes at least that still need a holder.
+  Client after client draws c classes in proportion to the holders that the
+  classes still need.  A class that needs as many holders as there are clients
+  left must be taken at once.  With R clients left the needs add up to R c.  So
+  there are c such classes at most, and at least c classes still need a holder:
+  every client finds its c classes.
 
   Args:
     holders: integers `[C]`, each at most num_clients, with sum num_clients * c.

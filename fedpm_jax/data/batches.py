@@ -1,8 +1,8 @@
 """Which examples a client visits in which step: plans of static shape.
 
-Compiled code wants the same shape every round, while clients hold different
-numbers of examples; so every plan is as long as the largest client of the
-population needs, and `valid` says which places are real.
+Compiled code wants the same shape every round, but clients hold different
+numbers of examples.  So every plan is as long as the largest client of the
+population needs, and `valid` says which places hold an example.
 
 Legend: K clients in the round's cohort, S local steps, B batch.
 """
@@ -16,7 +16,7 @@ from fedpm_jax.prng import keys
 
 
 class Plan(NamedTuple):
-  """Examples by step; a place that is not valid holds index 0 and is no data.
+  """Examples by step; a place that is not valid holds index 0, but no example.
 
   Attributes:
     indices: int32 `[K, S, B]` into the arrays of the data set.
@@ -41,7 +41,7 @@ def steps_per_round(
     S, which does not depend on who takes part.
 
   Raises:
-    ValueError: without examples, or for numbers below 1.
+    ValueError: no client has an example, or a number is below 1.
   """
   if epochs < 1 or batch_size < 1:
     raise ValueError(
@@ -66,9 +66,9 @@ def plan(
   """The batches of every client of the cohort in one round.
 
   In each epoch a client visits each of its examples once, in a new order, cut
-  into batches; the last of them is padded, and a client smaller than the
-  largest ends the epoch with empty steps.  The order is a function of (seed,
-  round, client) alone, whoever else takes part.
+  into batches.  The last batch is padded, and a client smaller than the largest
+  ends the epoch with empty steps.  The order is a function of (seed, round,
+  client) alone; it does not depend on who else takes part.
 
   Args:
     parts: indices of every client of the population, M arrays.
@@ -82,7 +82,7 @@ def plan(
     The plan, `[K, S, B]`.
 
   Raises:
-    ValueError: for an id outside [0, M), and as `steps_per_round`.
+    ValueError: an id is outside [0, M), or as `steps_per_round`.
   """
   steps = steps_per_round(parts, epochs=epochs, batch_size=batch_size)
   ids = np.asarray(cohort_ids)
@@ -91,9 +91,12 @@ def plan(
     raise ValueError(
       f'Client ids must lie in [0, {len(parts)}), got {outside}.'
     )
-  # Places of an epoch in a row, so that a permutation is one assignment.
+  # An epoch's places lie in one row, so that a permutation is one assignment;
+  # the row is cut into steps at the end.
   places = steps // epochs * batch_size
   indices = np.zeros((len(ids), epochs, places), np.int32)
+  # Each client has a generator of its own, so that its order does not depend on
+  # who else takes part.
   for row, client in zip(indices, ids.tolist(), strict=True):
     own = parts[client]
     rng = keys.host_rng(

@@ -1,17 +1,19 @@
 """Decoded data sets kept on disk: named integer arrays in one `.npz` file.
 
 A cache may be lost, cut short by a full disk, written by an older program or
-belong to something else; whatever is wrong with it, `read` answers None and
-the caller decodes the data again.  Wrong arrays are never returned: the file
-carries the key it was written under, and the zip format a checksum per array.
+belong to something else.  Whatever is wrong with it, `read` answers None and
+the caller decodes the data again.  Wrong arrays are never returned, because the
+file carries the key under which it was written, and the zip format has a
+checksum for each array.
 """
 
-import os
 import pathlib
-import uuid
+from typing import Any
 
 import numpy as np
 from absl import logging
+
+from fedpm_jax.system import files
 
 
 def read(path: pathlib.Path, key: str) -> dict[str, np.ndarray] | None:
@@ -34,12 +36,12 @@ def read(path: pathlib.Path, key: str) -> dict[str, np.ndarray] | None:
     found = str(arrays.pop('key'))
   except (FileNotFoundError, NotADirectoryError):
     return None
-  # Depending on the damaged byte this is any of a dozen types (BadZipFile,
+  # The type depends on the damaged byte and is one of a dozen (BadZipFile,
   # zlib.error, ValueError, EOFError, KeyError, NotImplementedError, ...).
   except Exception as error:
     logging.warning('Ignored the unreadable cache %s: %r', path, error)
     return None
-  # A damaged directory of the zip file can hide arrays, so they are listed too.
+  # A damaged directory of the zip file can hide arrays; the label lists them.
   if found != _label(key, arrays):
     logging.warning('Ignored the cache %s of other data: %s', path, found)
     return None
@@ -57,16 +59,13 @@ def write(path: pathlib.Path, key: str, arrays: dict[str, np.ndarray]) -> None:
   Raises:
     OSError: where the file cannot be written; nothing is left behind.
   """
-  path.parent.mkdir(parents=True, exist_ok=True)
-  # A name of its own, since several processes may decode the same data.
-  temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
-  try:
-    with open(temporary, 'xb') as file:
-      np.savez(file, key=np.array(_label(key, arrays)), **arrays)
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  named: dict[str, Any] = {
+    **arrays
+  }  # `savez` has parameters of other types too
+  with files.replacing(path) as file:
+    np.savez(file, key=np.array(_label(key, arrays)), **named)
 
 
 def _label(key: str, arrays: dict[str, np.ndarray]) -> str:
+  """What is stored as the file's `key`: the key and the names of all arrays."""
   return f'{key}, arrays {" ".join(sorted(arrays))}'

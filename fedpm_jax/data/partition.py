@@ -1,15 +1,16 @@
 """Which examples each client holds, as a pure function of labels and seed.
 
 Every kind of split answers one question: how many examples of each class does
-each client get?  The answer is a table of counts `[M, C]`; dealing out the
-examples is then the same for all, and gives none of them to two clients.
+each client get?  The answer is a table of counts `[M, C]`.  The examples are
+then dealt out in the same way for all kinds, and none of them goes to two
+clients.
 
 Legend: M clients, N examples, C classes that occur among the labels.
 """
 
 import operator
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,19 +43,19 @@ def split(
     labels: integers `[N]`.
     num_clients: M, at most N.
     seed: the experiment's seed.
-    classes_per_client: of the kinds c_max and classes.
-    alpha: of the kind dirichlet, positive; small is more skewed.
+    classes_per_client: for the kinds c_max and classes.
+    alpha: for the kind dirichlet, positive; small is more skewed.
     sizes: a key of SIZES: how many examples the clients hold.
     max_examples: at most so many examples a client; the others stay unused.
 
   Returns:
     M sorted int32 arrays of indices, none empty and no index in two of them.
     Without max_examples every example is used, and with equal sizes the
-    clients differ by one example at most; the kind `classes` alone may use
+    clients differ by one example at most; only the kind `classes` may use
     fewer (see there).
 
   Raises:
-    ValueError: for what is impossible or unknown.
+    ValueError: a setting is unknown or cannot be met.
   """
   labels = np.asarray(labels)
   if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
@@ -87,15 +88,20 @@ def split(
 def label_counts(
   parts: list[np.ndarray], labels: np.ndarray, num_classes: int
 ) -> np.ndarray:
-  """How many examples of each class each client holds, int `[M, num_classes]`."""
+  """How many examples of each class a client holds, int `[M, num_classes]`."""
   labels = np.asarray(labels)
   return np.stack(
     [np.bincount(labels[part], minlength=num_classes) for part in parts]
   )
 
 
-def _iid(available, wanted, rng, options):
-  """Any client, any example: what a random permutation cut in M gives."""
+def _iid(
+  available: np.ndarray,
+  wanted: np.ndarray,
+  rng: np.random.Generator,
+  options: Options,
+) -> np.ndarray:
+  """Any client, any example: as if a random permutation were cut in M."""
   del options
   counts = np.zeros((len(wanted), len(available)), np.int64)
   left = available.copy()
@@ -105,14 +111,20 @@ def _iid(available, wanted, rng, options):
   return counts
 
 
-def _c_max(available, wanted, rng, options):
+def _c_max(
+  available: np.ndarray,
+  wanted: np.ndarray,
+  rng: np.random.Generator,
+  options: Options,
+) -> np.ndarray:
   """The non-iid split of the official FedPM code.
 
-  A client starts at a random class and walks on from class to class, taking at
-  most max(1, n_i // c_max) examples of each, until it has its n_i.  Where a
+  A client starts at a random class and walks on from class to class.  It takes
+  at most max(1, n_i // c_max) examples of each until it has its n_i.  Where a
   class has run out, or n_i is no multiple of c_max, it walks beyond c_max
-  classes: the setting is no hard cap (10 clients, 10 classes, c_max = 2: 2.9
-  classes on average).  The official code takes it with unequal sizes.
+  classes.  So the setting is no hard cap: of 10 classes, 10 clients with
+  c_max = 2 hold 2.9 each on average.  The official code combines this kind with
+  unequal sizes.
 
   Reference: github.com/BerivanIsik/sparse-random-networks,
   src/fedssm/utils/get_split_dataset.py, split_image_data.
@@ -125,6 +137,8 @@ def _c_max(available, wanted, rng, options):
   left = available.copy()
   for client, size in enumerate(wanted):
     quota = max(1, size // c_max)
+    # Over class after class, round and round, until the client is full.  The
+    # clients together want at most all examples, so this ends.
     budget = size
     k = rng.integers(num_classes)
     while budget > 0:
@@ -136,14 +150,19 @@ def _c_max(available, wanted, rng, options):
   return counts
 
 
-def _classes(available, wanted, rng, options):
+def _classes(
+  available: np.ndarray,
+  wanted: np.ndarray,
+  rng: np.random.Generator,
+  options: Options,
+) -> np.ndarray:
   """Exactly c classes a client.
 
-  A class is held by a number of clients proportional to its examples, and
-  shared out evenly between them.  Where that comes out even (balanced classes,
-  equal sizes, C divides M c, c divides N / M) every example is used and the
-  sizes are as asked; elsewhere exactness of c goes first: examples stay unused
-  and clients hold fewer than asked.
+  The number of clients that hold a class is proportional to its examples, which
+  they share evenly.  Where the numbers divide (balanced classes, equal sizes, C
+  divides M c, c divides N / M) every example is used and the sizes are as
+  asked.  Elsewhere an exact c is more important: examples stay unused and
+  clients hold fewer than asked.
   """
   num_clients = len(wanted)
   c = _check_count(
@@ -153,6 +172,7 @@ def _classes(available, wanted, rng, options):
     'classes',
   )
   _check_count('classes_per_client', c, int(wanted.max()), 'examples a client')
+  # A holder needs an example of its own, and is one client.
   most = np.minimum(available, num_clients)
   if most.sum() < num_clients * c:
     raise ValueError(
@@ -160,28 +180,36 @@ def _classes(available, wanted, rng, options):
       f' holders, but the classes allow only {most.sum()} (no more than they'
       ' have examples): ask for fewer clients or fewer classes_per_client.'
     )
-  # Every class is held by someone, where there are enough holders for all.
+  # Each class gets one holder first, where there are enough holders for all, so
+  # that no class stays unused.  The rest follow the numbers of examples.
   holders = np.full(len(available), int(num_clients * c >= len(available)))
   rest = np.array([num_clients * c - holders.sum()])
   holders += allocation.fill(rest, available[None], most - holders, rng)[0]
   held = allocation.draw_classes(holders, num_clients, c, rng)
-  # One example of each held class comes first: no other client can take it.
+  # A client gets one example of each of its classes before anything is shared
+  # out, so that no other client can take it and c stays exact.
   return held + allocation.fill(
     np.maximum(wanted - c, 0), held, available - held.sum(0), rng
   )
 
 
-def _dirichlet(available, wanted, rng, options):
+def _dirichlet(
+  available: np.ndarray,
+  wanted: np.ndarray,
+  rng: np.random.Generator,
+  options: Options,
+) -> np.ndarray:
   """Class shares of a client ~ Dirichlet(alpha * C * class frequencies).
 
-  With balanced classes that is the usual symmetric Dirichlet(alpha); with any,
-  a large alpha tends to iid.  Where the clients together ask for more of a
-  class than there is, they share it in proportion and take the missing part
-  from the other classes by their shares, and at last from whatever is left.
+  With balanced classes that is the usual symmetric Dirichlet(alpha).  With any
+  classes a large alpha tends to iid.  Where the clients together ask for more
+  of a class than there is, they share it in proportion.  They take the missing
+  part from the other classes by their shares, and at last from whatever is
+  left.
 
   Reference: Hsu et al., "Measuring the effects of non-identical data
-  distribution for federated visual classification", 2019 (which draws example
-  after example, so that late clients get what the early ones left).
+  distribution for federated visual classification", 2019 (where one example is
+  drawn after another, so that late clients get what the early ones left).
   """
   alpha = options.alpha
   if alpha is None or not 0 < alpha < np.inf:
@@ -189,13 +217,17 @@ def _dirichlet(available, wanted, rng, options):
   frequencies = available / available.sum()
   shares = rng.dirichlet(alpha * len(available) * frequencies, size=len(wanted))
   counts = allocation.fill(wanted, shares, available, rng)
+  # Clients whose classes are all exhausted take any class that has examples.
   left = available - counts.sum(0)
   anything = np.broadcast_to(left, counts.shape)
   return counts + allocation.fill(wanted - counts.sum(1), anything, left, rng)
 
 
 # (available [C], wanted [M], generator, options) -> counts [M, C]
-PARTITIONS: dict[str, Callable[..., np.ndarray]] = {
+PARTITIONS: dict[
+  str,
+  Callable[[np.ndarray, np.ndarray, np.random.Generator, Options], np.ndarray],
+] = {
   'iid': _iid,
   'c_max': _c_max,
   'classes': _classes,
@@ -203,43 +235,62 @@ PARTITIONS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 # (M, generator) -> how large the clients are relative to each other
-SIZES: dict[str, Callable[..., np.ndarray]] = {
+SIZES: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {
   'equal': lambda num_clients, rng: np.ones(num_clients),
-  # As in the official code, but with the remainder of the rounding spread
-  # over the clients instead of given to the last one.
+  # As in the official code, except that the remainder of the rounding is spread
+  # over the clients; there the last client gets it.
   'unequal': lambda num_clients, rng: rng.integers(10, 100, num_clients),
 }
 
 
-def _sizes(sizes, num_examples, num_clients, rng):
+def _sizes(
+  sizes: str, num_examples: int, num_clients: int, rng: np.random.Generator
+) -> np.ndarray:
   """Client sizes `[M]`, at least 1 each, that add up to N."""
   weights = SIZES[sizes](num_clients, rng)[None]
 
-  def rounded(total):
+  def rounded(total: int) -> np.ndarray:
     return allocation.apportion(np.array([total]), weights, rng)[0]
 
   wanted = rounded(num_examples)
-  if wanted.min() == 0:  # few examples: one for everyone, then by the weights
+  # With few examples everyone gets one first; the rest go by the weights.
+  if wanted.min() == 0:
     wanted = 1 + rounded(num_examples - num_clients)
   return wanted
 
 
-def _deal(class_of, counts, rng):
-  """Draws the examples: counts `[M, C]` to M sorted arrays of indices."""
+def _deal(
+  class_of: np.ndarray, counts: np.ndarray, rng: np.random.Generator
+) -> list[np.ndarray]:
+  """Draws the examples.
+
+  Args:
+    class_of: the class of each example, in [0, C), integers `[N]`.
+    counts: how many examples of each class a client gets, integers `[M, C]`.
+    rng: generator.
+
+  Returns:
+    M sorted arrays of indices.
+  """
   num_clients, num_classes = counts.shape
-  # One owner an example, so that no example can have two.
+  # One number for each example, its owner, so that no example can have two.
+  # Owner M, nobody, keeps what is not used.
   owners = np.full(len(class_of), num_clients)
   for k in range(num_classes):
     examples = rng.permutation(np.flatnonzero(class_of == k))
     holders = np.repeat(np.arange(num_clients), counts[:, k])
     owners[examples[: len(holders)]] = holders
+  # A stable sort leaves the indices of each owner in order.
   order = np.argsort(owners, kind='stable').astype(np.int32)
   ends = np.cumsum(counts.sum(1))
   return np.split(order[: ends[-1]], ends[:-1])
 
 
-def _check_count(name, value, limit=None, of_what=''):
-  """Returns value as an int if it lies in [1, limit], else raises."""
+def _check_count(
+  name: str, value: Any, limit: int | None = None, of_what: str = ''
+) -> int:
+  """The value as an int if it lies in [1, limit]; else a ValueError."""
+  # None and 2.5 have no index; they get the same message as 0.
   try:
     count = operator.index(value)
   except TypeError:

@@ -1,8 +1,8 @@
 """Where TensorFlow Datasets has prepared a data set, found without the library.
 
-Only names and dataset_info.json are looked at: that takes milliseconds, works
-without TensorFlow, and cannot start one of the library's downloads, which
-without a network are retried for minutes.
+It looks only at names and at dataset_info.json.  That takes milliseconds, works
+without TensorFlow, and cannot start one of the library's downloads: without a
+network the library tries these again for minutes.
 """
 
 import json
@@ -19,7 +19,7 @@ class DataNotFound(ValueError):
 
 
 def find(name: str, root: pathlib.Path) -> pathlib.Path:
-  """The version directory of a data set, of which the files can be read.
+  """The version directory of a data set whose files can be read.
 
   Args:
     name: `name[/config][:version]`; without a version the newest is found.
@@ -29,8 +29,8 @@ def find(name: str, root: pathlib.Path) -> pathlib.Path:
     `root/name[/config]/version`.
 
   Raises:
-    DataNotFound: not there, or not as array_record.
-    ValueError: a malformed name, or splits other than train and test.
+    DataNotFound: it is not there, or not as array_record.
+    ValueError: the name is malformed, or the data set lacks train or test.
   """
   match = _NAME.fullmatch(name)
   if match is None:
@@ -52,6 +52,7 @@ def find(name: str, root: pathlib.Path) -> pathlib.Path:
       f' {_names_in(root)}). Prepare it once, with a network:'
       f" {command(name, root)}  (or use the embedded 'digits')."
     )
+  # As numbers: as text, 3.0.10 would come before 3.0.9.
   newest = max(found, key=lambda path: _as_numbers(path.name))
   info = json.loads((newest / 'dataset_info.json').read_text())
   formats = {info.get('fileFormat', 'tfrecord')}
@@ -75,7 +76,8 @@ def command(name: str, root: pathlib.Path) -> str:
   """The shell command that downloads and prepares a TFDS data set in `root`.
 
   `tfds build` would be shorter, but with tensorflow-datasets 4.9.10 it does not
-  start without apache-beam; importlib_resources is one it forgets to require.
+  start without apache-beam.  importlib_resources is listed because that library
+  needs it but does not require it.
   """
   arguments = f'{json.dumps(name)}, data_dir={json.dumps(str(root))}'
   code = (
@@ -90,6 +92,7 @@ def command(name: str, root: pathlib.Path) -> str:
 
 
 def _names_in(root: pathlib.Path) -> str:
+  """The names of the prepared data sets, for a message."""
   names = set()
   for pattern in ('*/*/dataset_info.json', '*/*/*/dataset_info.json'):
     for path in root.glob(pattern):

@@ -1,8 +1,8 @@
 """Masks over frozen random weights: layouts, theta, sampling, gradients.
 
 A network of d parameters is never stored.  Its weights are a pure function of
-(seed, tensor path, shape); what is learned is a probability theta in (0, 1) for
-each of them, and what a client sends is a mask m ~ Bernoulli(theta).  Models
+(seed, tensor path, shape).  What is learned is a probability theta in (0, 1)
+for each weight, and what a client sends is a mask m ~ Bernoulli(theta).  Models
 know nothing of this: `params = unravel(layout, weights * mask)`.
 
 Dimensions: d maskable parameters, L tensors.

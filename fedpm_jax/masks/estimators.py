@@ -1,12 +1,14 @@
 """Straight-through estimators: gradients through the sampling of a mask."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from fedpm_jax.system import xla
 
-ESTIMATORS = {
+# theta -> the factor that stands for d mask / d scores, of the same shape
+ESTIMATORS: dict[str, Callable[[jax.Array], jax.Array]] = {
   # Bengio et al. 2013, Zhou et al. 2019 and the FedPM paper: the sampling
   # passes the gradient on as it is; what remains is d theta / d scores.
   'identity': lambda theta: theta * (1 - theta),
@@ -30,17 +32,20 @@ def scores_gradient(
       d loss / d scores = d loss / d params * weights * estimator(theta).
 
   Args:
-    params_gradient: `[d]`, or a tree of tensors, as the other two.
-    weights: frozen.
-    theta: between 0 and 1.
+    params_gradient: `[d]`, or a tree of tensors; the next two are alike.
+    weights: the frozen weights.
+    theta: probabilities, between 0 and 1.
     estimator: a key of `ESTIMATORS`.
 
   Returns:
     float32, of the same shape.
   """
 
-  def of_tensor(gradient, weights, theta):
-    # Once, and not again in each of the optimiser's updates that need it.
+  def of_tensor(
+    gradient: jax.Array, weights: jax.Array, theta: jax.Array
+  ) -> jax.Array:
+    # Without the barrier XLA would compute it again in each of the optimiser's
+    # updates that need it.
     return xla.computed_once(gradient * weights * ESTIMATORS[estimator](theta))
 
   return jax.tree.map(of_tensor, params_gradient, weights, theta)

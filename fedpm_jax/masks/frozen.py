@@ -1,7 +1,7 @@
 """Frozen random weights: never stored and never sent.
 
-They are a pure function of (seed, tensor path, shape), regenerated wherever they
-are needed; tests/masks pins them.
+They are a pure function of (seed, tensor path, shape) and are regenerated
+wherever they are needed; tests/masks pins them.
 """
 
 import math
@@ -12,14 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 
 from fedpm_jax.masks import layout as layouts
 from fedpm_jax.prng import keys, threefry
 
 _BLOCK = 2048  # weights drawn from one key
+_VALUES = 2**16  # of the 16 random bits from which one weight is made
+
+# (number in a block, dtype) -> random integers `[blocks, number]`
+_Draw = Callable[[int, DTypeLike], jax.Array]
 
 
-def _signs(draw: Callable[..., jax.Array]) -> jax.Array:
+def _signs(draw: _Draw) -> jax.Array:
   """Fair signs, as float32: one random bit each."""
   words = draw(_BLOCK // 32, jnp.uint32)
   shifts = jnp.arange(32, dtype=jnp.uint32).reshape(1, 1, 32)
@@ -27,24 +32,26 @@ def _signs(draw: Callable[..., jax.Array]) -> jax.Array:
   return 2.0 * bits.reshape(-1, _BLOCK).astype(jnp.float32) - 1.0
 
 
-def _uniform(draw: Callable[..., jax.Array]) -> jax.Array:
+def _uniform(draw: _Draw) -> jax.Array:
   """The odd integers from -65535 to 65535, equally likely, as float32."""
-  return 2.0 * draw(_BLOCK, jnp.uint16).astype(jnp.float32) - 65535.0
+  odd = 2.0 * draw(_BLOCK, jnp.uint16).astype(jnp.float32)
+  return odd - float(_VALUES - 1)
 
 
-def _normal(draw: Callable[..., jax.Array]) -> jax.Array:
+def _normal(draw: _Draw) -> jax.Array:
   """Standard normal, by its 2^16 quantiles: a table, the same everywhere."""
-  from scipy import special  # 0.2 s, and only this kind needs it.
+  # The import takes 0.2 s, and only this kind needs it.
+  from scipy import special
 
-  quantiles = special.ndtri((np.arange(65536) + 0.5) / 65536)
+  quantiles = special.ndtri((np.arange(_VALUES) + 0.5) / _VALUES)
   bits = draw(_BLOCK, jnp.uint16).astype(jnp.int32)
   return jnp.asarray(quantiles.astype(np.float32))[bits]
 
 
 # kind: (what is drawn, the factor that gives it unit variance)
-WEIGHTS = {
+WEIGHTS: dict[str, tuple[Callable[[_Draw], jax.Array], float]] = {
   'signed_constant': (_signs, 1.0),
-  'uniform': (_uniform, math.sqrt(3) / 65536),
+  'uniform': (_uniform, math.sqrt(3) / _VALUES),
   'normal': (_normal, 1.0),
 }
 
@@ -58,11 +65,11 @@ def weights(
 ) -> jax.Array:
   """The frozen weights, regenerated wherever they are needed.
 
-  A tensor's weights depend on the key, its path and its size alone, so that
-  adding a layer leaves the others as they are.  Their standard deviation is
-  c = gain / sqrt(fan_in): gain = e in the official code of FedPM, sqrt(2)
-  (Kaiming) in its paper.  Integer bits decide everything, so every machine
-  that runs the pinned generator regenerates the same network.
+  A tensor's weights depend on the key, its path and its size alone, so a new
+  layer leaves the others as they are.  Their standard deviation is
+  c = gain / sqrt(fan_in).  The gain is e in the official code of FedPM and
+  sqrt(2) (Kaiming) in its paper.  Integer bits decide everything, so every
+  machine that runs the pinned generator regenerates the same network.
 
   Args:
     key: `keys.words(seed, keys.Purpose.WEIGHTS)`.
@@ -75,8 +82,8 @@ def weights(
     float32 `[d]`.
   """
   draw_kind, unit = WEIGHTS[kind]
-  # All tensors are cut into blocks, and all blocks are drawn at once: the
-  # generator is compiled once instead of once a tensor.
+  # All tensors are cut into blocks, and all blocks are drawn at once, because
+  # the generator is then compiled once instead of once for each tensor.
   blocks = [-(-size // _BLOCK) for size in layout.sizes]
   tensors = [zlib.crc32(name.encode()) for name in layout.names]
   block_keys = threefry.fold_in(
@@ -84,15 +91,16 @@ def weights(
     np.concatenate([np.arange(n, dtype=np.uint32) for n in blocks]),
   )
 
-  def draw(count, dtype):
+  def draw(count: int, dtype: DTypeLike) -> jax.Array:
     bits = lambda key: jax.random.bits(key, (count,), dtype)
     return jax.vmap(bits)(keys.wrap(block_keys))
 
-  # One float multiplication: a compiler may not round it in another way.
+  # The draws are multiplied by one float only: a compiler may reorder two
+  # multiplications, which rounds in another way, but not one.
   scales = [unit * gain / math.sqrt(fan_in) for fan_in in layout.fan_ins]
   scales = np.repeat(np.array(scales, np.float32), blocks)
-  # Drawn once: XLA would fuse a copy of the generator into every slice below,
-  # each of which takes it as long to compile as the first.
+  # Without the barrier XLA would fuse a copy of the generator into every slice
+  # below, and each copy takes as long to compile as the first.
   drawn = lax.optimization_barrier(draw_kind(draw) * scales[:, None])
   parts, start = [], 0
   for size, count in zip(layout.sizes, blocks, strict=True):

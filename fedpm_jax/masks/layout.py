@@ -1,9 +1,10 @@
 """Where tensors lie in a network's flat vector of parameters.
 
 A message, and all that a server believes, is flat, `[d]`, in the order of the
-layout.  A client trains the tree of its tensors (`unravel`), since every step
-needs them as such: cut from one long vector and joined again, they went through
-memory three times as often (a GPU's step of CONV-10 took half as long again).
+layout.  A client trains the tree of its tensors (`unravel`), because every step
+needs them one by one.  When they were cut from one long vector and joined
+again, they went through memory three times as often, and a step of CONV-10 took
+half as long again on a GPU.
 """
 
 import math
@@ -21,8 +22,9 @@ class Layout(NamedTuple):
 
   Attributes:
     names: paths such as 'conv_0/kernel', in flat order.
-    shapes: their shapes.
-    fan_ins: inputs of a unit of the tensor's layer; a bias has its kernel's.
+    shapes: of the tensors, in the same order.
+    fan_ins: of the tensors: how many inputs a unit of the layer has.  A bias
+      has the fan-in of its kernel.
   """
 
   names: tuple[str, ...]
@@ -31,10 +33,12 @@ class Layout(NamedTuple):
 
   @property
   def sizes(self) -> tuple[int, ...]:
+    """How many parameters each tensor has."""
     return tuple(math.prod(shape) for shape in self.shapes)
 
   @property
   def num_parameters(self) -> int:
+    """The number d of all parameters."""
     return sum(self.sizes)
 
 
@@ -42,15 +46,15 @@ def layout_of(params: Any) -> Layout:
   """The layout of a tree of parameters (arrays or shapes) of a Flax module.
 
   Args:
-    params: nested dicts whose leaves have a `shape`; in every layer a `kernel`
-      `[..., inputs, outputs]` and perhaps a `bias` `[outputs]`.
+    params: nested dicts whose leaves have a `shape`.  Every layer has a
+      `kernel` `[..., inputs, outputs]` and perhaps a `bias` `[outputs]`.
 
   Returns:
     The layout, tensors sorted by path.
 
   Raises:
-    ValueError: if a tensor is neither a kernel nor the bias of one, since its
-      fan-in, and so the scale of its frozen weights, would be a guess.
+    ValueError: a tensor is neither a kernel nor the bias of one.  Its fan-in,
+      and so the scale of its frozen weights, would be a guess.
   """
   leaves, _ = jax.tree_util.tree_flatten_with_path(params)
   shapes = {
@@ -98,17 +102,18 @@ def ravel(layout: Layout, params: Any) -> jax.Array:
     leaf = params
     for part in name.split('/'):
       leaf = leaf[part]
-    # Computed in its own shape: flat, every element would ask for its row.
+    # Materialise before reshaping: if the two are fused, each element
+    # recomputes its row index.
     leaf = xla.computed_once(leaf)
     flat.append(leaf.reshape(math.prod(shape)))
   return concatenated(flat)
 
 
 def concatenated(parts: list[jax.Array]) -> jax.Array:
-  """One vector, as a plain copy.
+  """One vector `[d]` of flat parts, as a plain copy.
 
   XLA's CPU backend fuses what comes before and after into the concatenation,
-  and then asks for every single element which part it belongs to: without the
-  barriers this was a quarter of a training step of the small 'cnn'.
+  and then has to find for every single element the part it belongs to.  Without
+  the barriers this took a quarter of a training step of the small 'cnn'.
   """
   return xla.computed_once(jnp.concatenate(xla.computed_once(parts)))

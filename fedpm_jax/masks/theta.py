@@ -1,7 +1,8 @@
 """Theta, the probability of every mask bit, and masks drawn from it.
 
-Theta crosses the wire, and enters every sampler that another machine must
-reproduce, as the integer `q`, uint16, theta = q / 65536, 1 <= q <= 65535.
+Theta crosses the wire as the integer `q`, uint16, theta = q / 65536 with
+1 <= q <= 65535.  Every sampler that another machine must reproduce takes this
+integer too, because two machines may round a float differently.
 """
 
 from typing import Any
@@ -41,7 +42,8 @@ def sample(key: jax.Array, q: Any) -> Any:
     q: uint16 `[d]`, or the tree of such a vector (`unravel`).
 
   Returns:
-    bool, of the same shape; a tree's is the vector's, cut in the same way.
+    bool, of the same shape.  The mask of a tree has the bits of the vector's
+    mask, cut in the same way.
   """
   tensors, tree = jax.tree.flatten(q)
   ends = np.cumsum([tensor.size for tensor in tensors])
@@ -50,5 +52,5 @@ def sample(key: jax.Array, q: Any) -> Any:
     drawn[end - tensor.size : end].reshape(tensor.shape) < tensor
     for tensor, end in zip(tensors, ends, strict=True)
   ]
-  # Compared once, and not again in every later use of the mask.
+  # Without the barrier XLA would compare again in every use of the mask.
   return xla.computed_once(jax.tree.unflatten(tree, parts))

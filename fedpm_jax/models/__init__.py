@@ -1,11 +1,12 @@
 """Models: ordinary Flax modules with a pure init and apply; no mask code."""
 
 import functools
+from collections.abc import Callable
 
 from fedpm_jax.models import conv
 
 # A new model is a file and a row: (num_classes, lowering) -> Flax module.
-MODELS = {
+MODELS: dict[str, Callable[..., conv.ConvNet]] = {
   f'conv{depth}': functools.partial(conv.conv, depth)
   for depth in (2, 4, 6, 8, 10)
 } | {

@@ -1,10 +1,10 @@
 """CONV-2, 4, 6, 8 and 10: the convolutional networks of the FedPM paper.
 
-Pairs of 3x3 convolutions, each with bias and ReLU, a 2x2 max pool after every
-pair, then dense layers of 256, 256 and num_classes: the small VGG networks of
-Ramanujan et al., "What's Hidden in a Randomly Weighted Neural Network?", CVPR
-2020, with biases.  Parameters are conv_0, conv_1, ... and dense_0, dense_1,
-dense_2, each with a kernel and a bias.
+They have pairs of 3x3 convolutions, each with bias and ReLU, a 2x2 max pool
+after every pair, then dense layers of 256, 256 and num_classes.  These are the
+small VGG networks of Ramanujan et al., "What's Hidden in a Randomly Weighted
+Neural Network?", CVPR 2020, with biases.  Parameters are conv_0, conv_1, ...
+and dense_0, dense_1, dense_2, each with a kernel and a bias.
 """
 
 import jax
@@ -41,6 +41,9 @@ class ConvNet(nn.Module):
 
     Returns:
       [B, num_classes].
+
+    Raises:
+      ValueError: an odd number of widths, or images too small for the pools.
     """
     if len(self.widths) % 2:
       raise ValueError(f'widths: got {self.widths}, expected pairs')
@@ -50,6 +53,7 @@ class ConvNet(nn.Module):
         f'images: got shape {x.shape}, expected [B, H, W, C] with H and W at '
         f'least {2**pools}, for {pools} pools'
       )
+    # Two at a time: a pair ends with a pool, and `conv_pair` groups its images.
     for i in range(0, len(self.widths), 2):
       pair, inputs = [], x.shape[-1]
       for j in (i, i + 1):
@@ -59,6 +63,7 @@ class ConvNet(nn.Module):
       x = lowerings.conv_pair(x, pair, lowering=self.lowering)
     x = x.reshape(x.shape[0], -1)
     for i, width in enumerate((*self.dense_widths, self.num_classes)):
+      # The first dense layer sees images, or the ReLU of a convolution.
       x = nn.relu(x) if i else x
       kernel, bias = _Parameters((x.shape[-1], width), name=f'dense_{i}')()
       x = dense.product(x, kernel) + bias[None]
@@ -66,7 +71,16 @@ class ConvNet(nn.Module):
 
 
 def conv(depth: int, *, num_classes: int, lowering: str = 'auto') -> ConvNet:
-  """CONV-`depth`, 2, 4, 6, 8 or 10; see `ConvNet`."""
+  """CONV-`depth`; see `ConvNet`.
+
+  Args:
+    depth: 2, 4, 6, 8 or 10 convolutions.
+    num_classes: the number of logits.
+    lowering: how convolutions are computed; see `models.lowering`.
+
+  Raises:
+    ValueError: there is no such network.
+  """
   if depth % 2 or not 2 <= depth <= 2 * len(WIDTHS):
     raise ValueError(f'depth: got {depth}, expected 2, 4, 6, 8 or 10')
   widths = tuple(width for width in WIDTHS[: depth // 2] for _ in range(2))
@@ -74,7 +88,11 @@ def conv(depth: int, *, num_classes: int, lowering: str = 'auto') -> ConvNet:
 
 
 class _Parameters(nn.Module):
-  """The kernel and the bias of one convolution."""
+  """The kernel and the bias of one layer, convolution or dense.
+
+  Attributes:
+    shape: of the kernel: [3, 3, C, O] or [inputs, outputs].
+  """
 
   shape: tuple[int, ...]
 

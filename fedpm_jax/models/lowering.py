@@ -1,7 +1,8 @@
 """3x3 convolution: one signature, several lowerings.
 
-The result is the same up to rounding; only the speed differs.  A lowering is
-chosen by name, and 'auto' is the fastest one known for the backend:
+A lowering is a way to compute the convolution.  The result is the same up to
+rounding; only the speed differs.  A lowering is chosen by name, and 'auto' is
+the fastest one known for the backend:
 
   lax       `lax.conv_general_dilated`.  With one kernel per client, under vmap,
             it becomes a grouped convolution; inside a loop on a CPU it is ten
@@ -20,12 +21,13 @@ from jax import lax
 from fedpm_jax.models import activations, matrices, winograd
 
 LOWERINGS = ('lax', 'im2col', 'mixed', 'winograd')
-# The entries for cpu and gpu were measured (benchmarks/results).  tpu was not:
-# im2col is the safe choice, because it turns one kernel per client into a
-# batched matmul.
+# The entries for cpu and gpu were measured (benchmarks/results).  The one for
+# tpu was not: im2col is the safe choice, because it turns one kernel per client
+# into a batched matmul.
 FASTEST = {'cpu': 'winograd', 'gpu': 'mixed', 'tpu': 'im2col'}
-# Of `mixed`: 3 channels are padded to 8 in passes of their own, and of 4x4
-# images a third of a convolution's products is with the padding around them.
+# Up to these sizes `mixed` takes im2col.  cuDNN pads 3 channels to 8, in passes
+# of their own.  In 4x4 images a third of a convolution's products is with the
+# padding around the image.
 _FEW_CHANNELS, _FEW_PIXELS = 4, 16
 # With fewer channels the transforms cost more than the products save.
 WINOGRAD_CHANNELS = 8
@@ -39,13 +41,15 @@ def resolve(
   Args:
     lowering: 'auto' or one of LOWERINGS.
     backend: 'cpu', 'gpu' or 'tpu'; None is JAX's default backend.
-    dtype: what is computed with; Winograd's sums cancel too much for bfloat16.
+    dtype: the type of the activations; Winograd's sums cancel too much for
+      bfloat16.
 
   Returns:
     One of LOWERINGS.
 
   Raises:
-    ValueError: an unknown name, or Winograd in another type than float32.
+    ValueError: the name is unknown, or Winograd is asked for in another type
+      than float32.
   """
   if lowering == 'auto':
     backend = backend or jax.default_backend()
@@ -75,6 +79,9 @@ def conv3x3(x: jax.Array, kernel: jax.Array, *, lowering: str) -> jax.Array:
 
   Returns:
     [B, H, W, O].
+
+  Raises:
+    ValueError: the shapes do not fit, or the lowering is unknown.
   """
   if x.ndim != 4 or kernel.shape[:3] != (3, 3, x.shape[-1]):
     raise ValueError(
@@ -105,8 +112,8 @@ def conv_block(
 ) -> jax.Array:
   """Convolution, bias, ReLU and, if asked for, a 2x2 max pool.
 
-  The pool comes before bias and ReLU: max commutes with both, and a quarter of
-  the work is left.
+  The pool comes before bias and ReLU, because max commutes with both and leaves
+  them a quarter of the work.
 
   Args:
     x: [B, H, W, C].
@@ -125,11 +132,13 @@ def conv_block(
     batch, height, width, channels = y.shape
     y = activations.pool_bias_relu(activations.windows2x2(y), bias)
     return y.reshape(batch, height // 2, width // 2, channels)
-  # It is tiles from here to the next convolution: the change back to images
-  # below cancels the change to tiles there, and XLA drops both.
+  # From here to the next convolution the image stays in tiles: the change back
+  # to images below cancels the change to tiles there, and XLA drops both.
   height, width = x.shape[1:3]
   y = _convolved_tiles(x, kernel)
   if pool:
+    # A 2x2 window never crosses the border of a tile, whose size m is even: the
+    # pool turns tiles of m x m into tiles of m/2 x m/2.
     half = y.shape[0] // 2
     y = y.reshape(half, 2, half, 2, *y.shape[2:])
     y = activations.pool_bias_relu(y, bias)
@@ -147,12 +156,13 @@ def conv_pair(
 ) -> jax.Array:
   """Two convolutions with bias and ReLU, and a 2x2 max pool after them.
 
-  Winograd makes many passes over a batch, which wait for memory where the batch is
-  large: images then come in groups, one after another, with the same result.
+  Winograd makes many passes over a batch.  Where the batch is large, these wait
+  for memory.  The images are then computed in groups, one after another, with
+  the same result.
 
   Args:
     x: [B, H, W, C].
-    parameters: of each convolution, kernel [3, 3, C, O] and bias [O].
+    parameters: two pairs, kernel [3, 3, C, O] and bias [O] of a convolution.
     lowering: 'auto' or one of LOWERINGS.
 
   Returns:
@@ -160,10 +170,11 @@ def conv_pair(
   """
   first, second = parameters
 
-  def pair(x):
+  def pair(x: jax.Array) -> jax.Array:
     x = conv_block(x, *first, pool=False, lowering=lowering)
     return conv_block(x, *second, pool=True, lowering=lowering)
 
+  # The second convolution has more channels, so it decides about the groups.
   group = len(x)
   if resolve(lowering) == 'winograd':
     group = winograd.group_size(x.shape, second[0].shape)
@@ -173,15 +184,17 @@ def conv_pair(
   return y.reshape(-1, *y.shape[2:])
 
 
-def _convolved_tiles(x, kernel):
+def _convolved_tiles(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """[B, H, W, C] -> the convolution as tiles [m, m, P, Q, B, O]."""
   tile = winograd.tile_size(*x.shape[1:3])
+  # With few channels im2col is faster, but its result is cut into tiles too,
+  # because the next convolution wants tiles.
   if x.shape[-1] < WINOGRAD_CHANNELS:
     return _dot(winograd.to_tiles(_neighbourhoods(x), tile), kernel)
   return winograd.convolve(winograd.to_tiles(x, tile), kernel)
 
 
-def _neighbourhoods(x):
+def _neighbourhoods(x: jax.Array) -> jax.Array:
   """[B, H, W, C] -> [B, H, W, 9 C], the 3x3 neighbourhood of every pixel."""
   height, width = x.shape[1:3]
   x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -191,8 +204,9 @@ def _neighbourhoods(x):
   return jnp.concatenate(shifted, -1)
 
 
-def _dot(neighbourhoods, kernel):
+def _dot(neighbourhoods: jax.Array, kernel: jax.Array) -> jax.Array:
   """[..., 9 C] x [3, 3, C, O] -> [..., O]."""
+  # The batch and all pixels become the rows of one large matrix product.
   inputs, outputs = neighbourhoods.shape[-1], kernel.shape[-1]
   rows = neighbourhoods.reshape(-1, inputs)
   y = matrices.product(rows, kernel.reshape(inputs, outputs))

@@ -1,20 +1,21 @@
-"""Products of matrices whose operands lie the wrong way round."""
+"""Matrix products whose operands lie in memory in the wrong order."""
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import layout
 
-# Of longer ones the transpose alone took longer than what it saves.
+# Above this many rows the transpose costs more than it saves.
 _ROWS = 8192
 
 
 def transposed_product(a: jax.Array, b: jax.Array) -> jax.Array:
-  """a^T b: where gradients of kernels come from.
+  """a^T b, the product that gives the gradient of a kernel.
 
   XLA's CPU backend hands a product to its fast library only if the first
-  operand lies row by row, and folds a transpose into it that would see to that.
-  With the transpose written out for the first layer and for the last two, a round
-  of CONV-6 was 8 % shorter (two cores with AVX-512).
+  operand lies in memory row by row.  A transpose before the product would see
+  to that, but XLA folds the transpose into the product.  With the transpose
+  written out for the first layer and for the last two, a round of CONV-6 was
+  8 % shorter (two cores with AVX-512).
 
   Args:
     a: [..., n, c].
@@ -25,6 +26,7 @@ def transposed_product(a: jax.Array, b: jax.Array) -> jax.Array:
   """
   a = jnp.swapaxes(a, -1, -2)
   if jax.default_backend() == 'cpu' and a.shape[-1] <= _ROWS:
+    # A constraint on the layout keeps XLA from folding the transpose.
     in_rows = layout.Layout(major_to_minor=tuple(range(a.ndim)))
     a = layout.with_layout_constraint(a, in_rows)
   return a @ b
@@ -32,19 +34,31 @@ def transposed_product(a: jax.Array, b: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def product(a: jax.Array, b: jax.Array) -> jax.Array:
-  """a b, [n, c] and [c, o], for n much larger than a batch.
+  """a b, where n is much larger than a batch.
 
-  Of a batch's rows `dense.product` is the one: it orders what reads its kernel,
-  and so computes the gradient of a, which a first layer has no need of.
+  Where the rows are those of a batch, use `dense.product`.  It orders what
+  reads its kernel, and so it always computes the gradient of a, which a first
+  layer does not need.
+
+  Args:
+    a: [n, c].
+    b: [c, o].
+
+  Returns:
+    [n, o].
   """
   return a @ b
 
 
-def _forward(a, b):
+def _forward(
+  a: jax.Array, b: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
   return a @ b, (a, b)
 
 
-def _backward(residuals, gradient):
+def _backward(
+  residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
   a, b = residuals
   return gradient @ b.T, transposed_product(a, gradient)
 

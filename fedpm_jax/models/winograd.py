@@ -1,17 +1,17 @@
 """3x3 convolution by Winograd's minimal filtering, for CPUs.
 
-One dimension, three taps k, two outputs: y0 = d0 k0 + d1 k1 + d2 k2 and
-y1 = d1 k0 + d2 k1 + d3 k2 take six products if one multiplies them out, but
+Take one dimension, three taps k and two outputs.  y0 = d0 k0 + d1 k1 + d2 k2
+and y1 = d1 k0 + d2 k1 + d3 k2 take six products if one multiplies them out, but
 
     m0 = (d0 - d2) k0                  m1 = (d1 + d2) (k0 + k1 + k2) / 2
     m3 = (d1 - d3) k2                  m2 = (d2 - d1) (k0 - k1 + k2) / 2
     y0 = m0 + m1 + m2                  y1 = m1 - m2 - m3
 
-takes four.  Why this works: a product of two polynomials, of degree 3, is known
-from its values at 0, 1, -1 and infinity: evaluate both factors (G and A),
-multiply the values, interpolate (B).  Correlation with k is the transpose of
-multiplication by k, so B^T comes first and A^T last.  With * the elementwise
-product,
+takes four.  Why this works: the product of two polynomials has degree 3 here,
+and is known from its values at 0, 1, -1 and infinity.  So evaluate both factors
+(G and A), multiply the values, and interpolate (B).  Correlation with k is the
+transpose of multiplication by k, so B^T comes first and A^T last.  If * is the
+elementwise product,
 
     y = A^T [(B^T d) * (G k)].
 
@@ -25,11 +25,11 @@ Summed over input channels, each of the 36 elementwise products is a matrix
 product [tiles, C] x [C, O]: one batched matmul, fast on any machine.
 
 The price is rounding: F(4, 3) multiplies by up to 8 and cancels again.  One
-convolution is within 4e-6 of float64 (relative L2; a direct sum in float32:
-8e-7), and sums that are exactly 0 come out as noise.  In the gradient of the
-kernel that would matter, because Adam makes full steps of the smallest noise:
-entries below 2^-22 of the largest are set to 0, in every group of images that
-is convolved by itself.
+convolution is within 4e-6 of float64 (relative L2; a direct sum in float32 is
+within 8e-7), and sums that are exactly 0 come out as noise.  In the gradient of
+the kernel that would matter, because Adam makes full steps of the smallest
+noise.  So entries below 2^-22 of the largest are set to 0, in every group of
+images that is convolved by itself.
 
 Activations are kept as *tiles*, [m, m, P, Q, B, C]: the pixel (a, b) of the
 m x m tile (p, q) of every image.  A transform is then a weighted sum of whole
@@ -55,7 +55,8 @@ from fedpm_jax.models import matrices
 # Entries of a kernel's gradient below this fraction of the largest become 0.
 ZERO_BELOW = 2.0**-22
 
-# What a group of images takes, transformed and as products; see `group_size`.
+# The memory that a group of images should take, with its transformed pixels and
+# their products; see `group_size`.
 _GROUP_BYTES = 5 * 2**20
 
 # (B^T, G, A^T) of F(m, 3), for the tile sizes m = 2 and m = 4.
@@ -106,7 +107,7 @@ TRANSFORMS = {
 }
 
 # XLA would otherwise fuse a transform into its consumers and compute it several
-# times.  On a CPU it drops barriers before it fuses, unless it is given
+# times.  On a CPU it removes barriers before it fuses, unless it is given
 # `xla.compiler_options`; the results are the same.
 _materialize = lax.optimization_barrier
 
@@ -116,7 +117,9 @@ def tile_size(height: int, width: int) -> int:
   return 2 if max(height, width) <= 2 else 4
 
 
-def group_size(image_shape: tuple, kernel_shape: tuple) -> int:
+def group_size(
+  image_shape: tuple[int, ...], kernel_shape: tuple[int, ...]
+) -> int:
   """How many images are best convolved at a time.
 
   Args:
@@ -124,9 +127,9 @@ def group_size(image_shape: tuple, kernel_shape: tuple) -> int:
     kernel_shape: [3, 3, C, O].
 
   Returns:
-    A divisor of B.  B itself where the loop costs more than it saves: for few
-    groups, and where the transformed kernel, which every group reads and adds
-    its gradient to, is larger than a group.
+    A divisor of B.  It is B where the loop costs more than it saves: where
+    there would be few groups, and where the transformed kernel is larger than a
+    group, because every group reads it and adds to its gradient.
   """
   batch, height, width, _ = image_shape
   tile = tile_size(height, width)
@@ -137,6 +140,7 @@ def group_size(image_shape: tuple, kernel_shape: tuple) -> int:
   fits = _GROUP_BYTES / of_an_image
   if of_a_product * inputs * outputs > _GROUP_BYTES or batch < 4 * fits:
     return batch
+  # Within a factor of two of what fits, the divisor that is nearest to it.
   divisors = [size for size in range(1, batch + 1) if batch % size == 0]
   near = [size for size in divisors if fits / 2 <= size <= 2 * fits]
   return min(near, key=lambda size: abs(math.log(size / fits)), default=batch)
@@ -157,6 +161,7 @@ def to_tiles(x: jax.Array, tile: int) -> jax.Array:
   bottom, right = rows * tile - height, columns * tile - width
   x = jnp.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
   x = x.reshape(batch, rows, tile, columns, tile, channels)
+  # The place in the tile comes first, so that a transform adds whole arrays.
   return x.transpose(2, 4, 1, 3, 0, 5)
 
 
@@ -182,26 +187,37 @@ def convolve(tiles: jax.Array, kernel: jax.Array) -> jax.Array:
   return _convolve_forward(tiles, kernel)[0]
 
 
-def _convolve_forward(tiles, kernel):
+def _convolve_forward(
+  tiles: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  """Y = A^T [(B^T D B) * (G K G^T)] A, and what the backward pass needs."""
   bt, g, at = TRANSFORMS[tiles.shape[0]]
   values = _input_transform(tiles, bt)
+  # G K G^T of all kernels as one matrix product: with K as a vector of 9, it is
+  # the Kronecker product of G and G times K.
   kernel_values = _materialize(_dense(np.kron(g, g), kernel.reshape(9, -1)))
   kernel_values = kernel_values.reshape(-1, *kernel.shape[2:])
+  # t: the (m + 2)^2 values of a tile, n: all tiles of all images.
   products = jnp.einsum('tnc,tco->tno', _flatten(values), kernel_values)
   products = _materialize(products).reshape(*values.shape[:-1], -1)
   return _both_axes(at, products), (tiles, kernel_values)
 
 
-def _convolve_backward(residuals, gradient):
-  # Transformed again: in a loop over groups of images, values, twice as large as
-  # tiles, would have waited in a memory that is slower than the sums.
+def _convolve_backward(
+  residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """The gradients of the tiles and the kernel: every step is transposed."""
   tiles, kernel_values = residuals
   bt, g, at = TRANSFORMS[gradient.shape[0]]
+  # The tiles are transformed again.  Their values are twice as large as they
+  # are.  In a loop over groups of images the values would have to wait in
+  # memory, and to read them there is slower than to compute the sums again.
   values = _input_transform(tiles, bt)
   d_products = _flatten(_both_axes(at.T, gradient))
   d_kernel = matrices.transposed_product(_flatten(values), d_products)
   d_kernel = _materialize(d_kernel.reshape(len(d_kernel), -1))
   d_kernel = _dense(np.kron(g, g).T, d_kernel)
+  # Exact zeros have become noise, of which Adam would make full steps.
   noise = ZERO_BELOW * jnp.abs(d_kernel).max()
   d_kernel = jnp.where(jnp.abs(d_kernel) <= noise, 0, d_kernel)
   d_values = jnp.einsum('tno,tco->tnc', d_products, kernel_values)
@@ -213,8 +229,12 @@ def _convolve_backward(residuals, gradient):
 convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
-def _input_transform(tiles, bt):
+def _input_transform(tiles: jax.Array, bt: np.ndarray) -> jax.Array:
   """B^T D B: [m, m, P, Q, B, C] -> [m + 2, m + 2, P, Q, B, C]."""
+  # D is a tile with a border of one pixel.  The border belongs to its
+  # neighbours: it is the last row of the tile before and the first row of the
+  # tile after.  These neighbours lie along P or Q, which is axis + 1 of an
+  # unstacked array.
   for axis in (0, 1):
     *parts, last = _unstack(tiles, axis)
     before = _shift(last, axis + 1, 1)
@@ -224,17 +244,18 @@ def _input_transform(tiles, bt):
   return tiles
 
 
-def _input_transpose(values, bt):
+def _input_transpose(values: jax.Array, bt: np.ndarray) -> jax.Array:
   """The transpose of `_input_transform`: overlapping borders are added."""
   for axis in (1, 0):
     before, *parts, after = _weighted_sums(bt.T, _unstack(values, axis))
+    # The border's gradient goes back to the neighbours whose pixels it was.
     parts[-1] += _shift(before, axis + 1, -1)
     parts[0] += _shift(after, axis + 1, 1)
     values = _materialize(jnp.stack(parts, axis))
   return values
 
 
-def _both_axes(matrix, x):
+def _both_axes(matrix: np.ndarray, x: jax.Array) -> jax.Array:
   """matrix X matrix^T over the two leading axes."""
   for axis in (0, 1):
     sums = _weighted_sums(matrix, _unstack(x, axis))
@@ -242,32 +263,38 @@ def _both_axes(matrix, x):
   return x
 
 
-def _weighted_sums(matrix, parts):
+def _weighted_sums(
+  matrix: np.ndarray, parts: list[jax.Array]
+) -> list[jax.Array]:
   """matrix @ parts, written out: one sum for each row, zeros left out."""
+  # A matrix product would multiply by many zeros.
 
-  def weighted_sum(row):
+  def weighted_sum(row: np.ndarray) -> jax.Array:
     terms = [float(c) * x for c, x in zip(row, parts, strict=True) if c]
     return functools.reduce(jnp.add, terms)
 
   return [weighted_sum(row) for row in matrix]
 
 
-def _dense(matrix, x):
+def _dense(matrix: np.ndarray, x: jax.Array) -> jax.Array:
+  """matrix @ x, as one product."""
   return jnp.asarray(matrix) @ x
 
 
-def _flatten(values):
+def _flatten(values: jax.Array) -> jax.Array:
   """[a, b, P, Q, B, C] -> [a * b, P * Q * B, C]."""
   a, b = values.shape[:2]
   return values.reshape(a * b, -1, values.shape[-1])
 
 
-def _unstack(x, axis):
+def _unstack(x: jax.Array, axis: int) -> list[jax.Array]:
+  """The slices of x along an axis, without that axis."""
   return [lax.index_in_dim(x, i, axis, False) for i in range(x.shape[axis])]
 
 
-def _shift(x, axis, by):
+def _shift(x: jax.Array, axis: int, by: int) -> jax.Array:
   """Moves x along an axis by one (1 or -1); zeros come in."""
+  # A negative padding cuts off, so this is one operation.
   config = [(0, 0, 0)] * x.ndim
   config[axis] = (by, -by, 0)
   return lax.pad(x, jnp.zeros((), x.dtype), config)

@@ -1,14 +1,15 @@
-"""Dithers: 16 random bits a parameter, which masks are made of.
+"""Dithers: 16 random bits a parameter, from which masks are drawn.
 
 A mask is drawn in every local step, for every message and for every candidate
-of `compressors.relative_entropy`.  `jax.random.bits` hashes four words for each
-16 bits that it gives (Threefry-4x32, 20 rounds).  Here a block of Threefry-2x32
-with 13 rounds, the shorter of the two variants that Random123 publishes test
-vectors for, gives 32 bits.  Its second word is not used: XLA's CPU backend
-computes every word of a block apart.
+of `compressors.relative_entropy`, so the generator must be cheap.
+`jax.random.bits` hashes four words for each 16 bits that it gives
+(Threefry-4x32, 20 rounds).  Here a block of Threefry-2x32 with 13 rounds gives
+32 bits; it is the shorter of the two variants that Random123 publishes test
+vectors for.  The second word of a block is not used: XLA's CPU backend computes
+every word of a block separately, so a second word is no cheaper than a first.
 
-The stream is part of the formats: `wire.VERSION` and the version of model files
-stand for it, and tests/test_dithers.py pins it.
+The stream is part of the formats.  `protocol.wire.VERSION` and the version of
+model files stand for it, and tests/prng/test_dithers.py pins it.
 """
 
 import jax
@@ -19,21 +20,25 @@ from fedpm_jax.prng import threefry
 from fedpm_jax.system import xla
 
 _ROUNDS = 13
-# Words are drawn in multiples of this many: XLA's CPU backend makes no vector
-# code for odd numbers.
+# Words are drawn in multiples of this many, because XLA's CPU backend makes no
+# vector code for odd numbers.
 _MULTIPLE = 64
 
 
 def bits16(key: jax.Array, size: int) -> jax.Array:
-  """The dithers u, uint16 `[size]`, uniform and independent.
+  """The dithers u, uniform and independent.
 
-  With n words, the size halved and rounded up to a multiple of 64, dither i is
-  the lower half of word i, and dither n + i its upper half; word i is the first
-  of the block that the key's first two words make of the counter (i, 0).
+  Let n be half the size, rounded up to a multiple of 64.  Then n words are
+  hashed: word i is the first word of the block that the key's first two words
+  make of the counter (i, 0).  Dither i is the lower half of word i, and dither
+  n + i is its upper half.
 
   Args:
     key: a typed key of `keys.IMPLEMENTATION`.
     size: how many.
+
+  Returns:
+    uint16 `[size]`.
   """
   key_words = jax.random.key_data(key)
   count = _MULTIPLE * -(-size // (2 * _MULTIPLE))
@@ -43,7 +48,7 @@ def bits16(key: jax.Array, size: int) -> jax.Array:
     (counter, jnp.zeros_like(counter)),
     rounds=_ROUNDS,
   )
-  # Hashed once: XLA would fuse the hash into every use of the bits.
+  # Without the barriers XLA would fuse the hash into every use of the bits.
   word = xla.computed_once(word)
   halves = word[None] >> np.array([[0], [16]], np.uint32)
   halves = xla.computed_once(halves.astype(jnp.uint16))

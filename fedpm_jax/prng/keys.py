@@ -7,14 +7,16 @@ from (seed, round, client) alone.  Nothing random is ever checkpointed.
 The generator is Threefry-4x32 (Salmon et al., "Parallel random numbers: as
 easy as 1, 2, 3", SC 2011): exact under `vmap`, the same on CPU, GPU and TPU,
 and eight times faster here than JAX's default Threefry-2x32.  The named
-implementation is part of the file formats; tests/test_keys.py pins its stream.
-Keys are derived on the host (`fedpm_jax.threefry`), numbers drawn on the device:
-weights and initial scores by `jax.random`, masks from `fedpm_jax.dithers`.
+implementation is part of the file formats; tests/prng/test_keys.py pins its
+stream.  Keys are derived on the host (`prng.threefry`).  Numbers are drawn on
+the device: weights and initial scores by `jax.random`, masks from
+`prng.dithers`.
 """
 
 import enum
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fedpm_jax.prng import threefry
@@ -36,7 +38,13 @@ class Purpose(enum.IntEnum):
   FINAL = 8  # the mask of the exported model
 
 
-def words(seed: int, purpose: Purpose, *, round_idx=0, client=0) -> np.ndarray:
+def words(
+  seed: int,
+  purpose: Purpose,
+  *,
+  round_idx: int = 0,
+  client: int | np.ndarray = 0,
+) -> np.ndarray:
   """The key of (seed, purpose, round, client), on the host.
 
   Args:
@@ -46,19 +54,36 @@ def words(seed: int, purpose: Purpose, *, round_idx=0, client=0) -> np.ndarray:
     client: client ids in [0, M): one, or an integer array `[...]`.
 
   Returns:
-    uint32 `[..., 4]`; `wrap` makes typed keys of them.
+    uint32 `[..., 4]`; `wrap` turns them into typed keys.
   """
+  # The order of the three is part of the formats.
   key = threefry.fold_in(threefry.seed(seed), int(purpose))
   return threefry.fold_in(threefry.fold_in(key, round_idx), client)
 
 
 def wrap(words: np.ndarray | jax.Array) -> jax.Array:
   """Words uint32 `[..., 4]` as typed keys `[...]`, in or outside a jit."""
-  return jax.random.wrap_key_data(words, impl=IMPLEMENTATION)
+  return jax.random.wrap_key_data(jnp.asarray(words), impl=IMPLEMENTATION)
 
 
-def derive(seed: int, purpose: Purpose, *, round_idx=0, client=0) -> jax.Array:
-  """The typed key of (seed, purpose, round, client); arguments as of `words`."""
+def derive(
+  seed: int,
+  purpose: Purpose,
+  *,
+  round_idx: int = 0,
+  client: int | np.ndarray = 0,
+) -> jax.Array:
+  """The typed key of (seed, purpose, round, client).
+
+  Args:
+    seed: as in `words`; so are the others.
+    purpose: what the key is for.
+    round_idx: 0-based round.
+    client: client ids.
+
+  Returns:
+    Typed keys, of the shape of `client`.
+  """
   return wrap(words(seed, purpose, round_idx=round_idx, client=client))
 
 
@@ -67,8 +92,8 @@ def host_rng(
 ) -> np.random.Generator:
   """The NumPy generator of (seed, purpose, round, client), for host-side work.
 
-  Partitions, cohorts and batch plans are integers made on the host before a
-  round starts; they use this generator, everything on the device uses `derive`.
+  Partitions, cohorts and batch plans are integers that the host makes before a
+  round starts, with this generator.  Everything on the device uses `derive`.
   """
   return np.random.default_rng([seed, int(purpose), round_idx, client])
 

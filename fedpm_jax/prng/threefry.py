@@ -1,16 +1,18 @@
 """Threefry: the keys of a run, without a device, and the hash behind dithers.
 
 Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC
-2011.  Keys are Threefry-4x32 with 20 rounds, in NumPy; `jax.random` has the same
-generator ('threefry4x32').  They are a few hundred words a round and known
-before it; each place in a jitted program that hashes is some 500 instructions,
-and XLA needs 0.4 s to compile it.  The tests compare the two.
+2011.  Keys are Threefry-4x32 with 20 rounds.  `jax.random` has the same
+generator ('threefry4x32'), but keys are made in NumPy, for two reasons.  They
+are only a few hundred words a round, and known before it.  And each place in a
+jitted program that hashes is some 500 instructions, which XLA needs 0.4 s to
+compile.  The tests compare the two generators.
 """
 
 from typing import Any
 
 import numpy as np
 
+# Threefry's constants: by how many bits each step rotates, and a parity.
 _ROTATIONS = (
   ((10, 26), (11, 21), (13, 27), (23, 5)),
   ((6, 20), (17, 11), (25, 10), (18, 20)),
@@ -46,7 +48,8 @@ def _hash(key: np.ndarray, counter: np.ndarray) -> np.ndarray:
   """Encrypts counters `[..., 4]` under keys `[..., 4]`."""
   k = [key[..., i] for i in range(4)]
   k.append(k[0] ^ k[1] ^ k[2] ^ k[3] ^ _PARITY)
-  with np.errstate(over='ignore'):  # of NumPy's scalars; arrays just wrap
+  # Sums wrap around on purpose.  NumPy warns about it for scalars only.
+  with np.errstate(over='ignore'):
     x = [counter[..., i] + k[i] for i in range(4)]
     for injection in range(1, 6):
       for step, rotations in enumerate(_ROTATIONS[(injection - 1) % 2]):
@@ -60,13 +63,15 @@ def _hash(key: np.ndarray, counter: np.ndarray) -> np.ndarray:
   return np.stack(x, axis=-1)
 
 
-def threefry2x32(key: tuple, counter: tuple, *, rounds: int) -> tuple:
-  """The variant of two words, of NumPy's arrays or, in a program, of JAX's.
+def threefry2x32(
+  key: tuple[Any, Any], counter: tuple[Any, Any], *, rounds: int
+) -> tuple[Any, Any]:
+  """The variant of two words, for arrays of NumPy or, in a program, of JAX.
 
   Args:
-    key: two words, uint32 `[]` or as the counters.
+    key: two words, uint32 `[]` or of the counters' shape.
     counter: two words, uint32 `[n]`.
-    rounds: 13 in `fedpm_jax.dithers`, 20 in `jax.random`.
+    rounds: 13 in `prng.dithers`, 20 in `jax.random`.
 
   Returns:
     Two words, uint32 `[n]`.
@@ -76,7 +81,7 @@ def threefry2x32(key: tuple, counter: tuple, *, rounds: int) -> tuple:
   for i in range(rounds):
     a = a + b
     b = a ^ _rotated(b, _ROTATIONS_2X32[i % 8])
-    if i % 4 == 3:
+    if i % 4 == 3:  # the key is injected after every fourth round
       step = i // 4 + 1
       a = a + schedule[step % 3]
       b = b + (schedule[(step + 1) % 3] + np.uint32(step))
@@ -84,4 +89,5 @@ def threefry2x32(key: tuple, counter: tuple, *, rounds: int) -> tuple:
 
 
 def _rotated(x: Any, by: int) -> Any:
+  """uint32 words, rotated to the left."""
   return (x << np.uint32(by)) | (x >> np.uint32(32 - by))

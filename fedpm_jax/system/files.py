@@ -1,10 +1,13 @@
 """Files that are whole or not there: temporary name, then rename."""
 
+import contextlib
 import json
 import math
 import os
 import pathlib
-from typing import Any
+import uuid
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 
 def to_json(value: Any) -> Any:
@@ -33,12 +36,31 @@ def read_json(path: pathlib.Path) -> Any:
 
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
   """Writes a file whole or not at all: temporary name, then rename."""
+  with replacing(path) as file:
+    file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
+  """A file to write to; it takes the place of `path` when the block ends.
+
+  Readers see the whole new file or the file before it.  Where the block or the
+  disk fails, the old file stays and nothing else is left behind.
+
+  Args:
+    path: the file; its folder is made where it is missing.
+
+  Yields:
+    A binary file, open for writing.
+  """
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  # A name of its own, because several processes may write the same file.
+  temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.tmp')
   try:
-    with open(temporary, 'wb') as file:
-      file.write(data)
+    with open(temporary, 'xb') as file:
+      yield file
       file.flush()
+      # The rename must not reach the disk before the content does.
       os.fsync(file.fileno())
     os.replace(temporary, path)
   finally:

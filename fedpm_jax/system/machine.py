@@ -18,9 +18,9 @@ _XLA_CACHE = 'jax_compilation_cache_dir'
 def use_all_cores() -> None:
   """On a CPU, one JAX device per core, so that clients train side by side.
 
-  XLA's CPU backend uses several cores inside one operation, which pays for
-  large matrices only; a client per core keeps every core busy.  Too late, and
-  left as it is, where this process has already used JAX.
+  XLA's CPU backend can use several cores inside one operation, but that pays
+  for large matrices only.  One client per core keeps every core busy.  Where
+  this process has already used JAX it is too late, and nothing changes.
   """
   with contextlib.suppress(RuntimeError):
     jax.config.update('jax_num_cpu_devices', cores())
@@ -35,19 +35,19 @@ def cores() -> int:
 def keep_compiled_programs() -> pathlib.Path | None:
   """Lets XLA find its programs of earlier runs, which saves a run's start.
 
-  They lie in `$XDG_CACHE_HOME/fedpm_jax` (default `~/.cache`), a folder for
-  each version of JAX and kind of processor, since a home may be shared by
-  several; to delete it costs nothing but compiling again.  JAX's own settings,
-  such as `$JAX_COMPILATION_CACHE_DIR`, go first.
+  They lie in `$XDG_CACHE_HOME/fedpm_jax` (default `~/.cache`).  Each version of
+  JAX and each kind of processor has a folder of its own, because several
+  machines may share a home.  Whoever deletes the folder only has to compile
+  again.  JAX's own settings, such as `$JAX_COMPILATION_CACHE_DIR`, go first.
 
   Returns:
-    The folder, or None where it cannot be written, or can be by others, who
-    could make us run their programs: then nothing is kept.
+    The folder, or None where nothing is kept: the folder cannot be written, or
+    other users can write to it and so could make us run their programs.
   """
   if getattr(jax.config, _XLA_CACHE):
     return pathlib.Path(getattr(jax.config, _XLA_CACHE))
   home = os.environ.get('XDG_CACHE_HOME', '')
-  if not os.path.isabs(home):  # as its specification asks
+  if not os.path.isabs(home):  # XDG: a relative path does not count
     home = '~/.cache'
   name = f'xla-{jax.__version__}-{_cpu()}'
   try:
@@ -63,7 +63,8 @@ def keep_compiled_programs() -> pathlib.Path | None:
   if not os.access(folder, os.W_OK):
     return None
   jax.config.update(_XLA_CACHE, str(folder))
-  # The default, 1 s, would leave out programs that together take as long.
+  # JAX's default keeps programs that take 1 s or more to compile.  The many
+  # shorter ones together take as long.
   if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
   return folder

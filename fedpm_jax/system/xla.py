@@ -1,9 +1,14 @@
-"""Where a CPU's compiler must not fuse.
+"""What XLA's CPU backend has to be told: what to compute once.
 
-XLA's CPU backend computes again, in every use, what it fuses into it, and loses
-its vector code over odd shapes: a step of training is much faster with what is
-used twice written down.  The GPU's weighs that itself, and a barrier would only
-send arrays through memory that it keeps in registers.
+That backend fuses an expression into each of its uses, and then computes it
+again in every use.  Over odd shapes such code is not vector code either.  So a
+step of training is much faster where each value that is used twice is written
+to memory once.  `computed_once` marks such values with an optimization barrier,
+and `compiler_options` keeps these barriers until fusion is done.
+
+The GPU backend makes this choice well by itself.  There a barrier would only
+send arrays through memory that it keeps in registers, so both functions do
+nothing on a GPU.
 """
 
 from typing import TypeVar
@@ -15,7 +20,11 @@ _Tree = TypeVar('_Tree')
 
 
 def computed_once(values: _Tree) -> _Tree:
-  """The values; on a CPU computed once, before all that uses them."""
+  """The same values; a CPU computes them once, before anything uses them.
+
+  Args:
+    values: an array, or a tree of arrays.
+  """
   if jax.default_backend() == 'cpu':
     return lax.optimization_barrier(values)
   return values
@@ -24,14 +33,18 @@ def computed_once(values: _Tree) -> _Tree:
 def compiler_options(backend: str | None = None) -> dict[str, str]:
   """Options for the outermost `jax.jit(..., compiler_options=...)`.
 
-  On a CPU, XLA drops the optimization barriers of a program before it fuses its
-  operations, and then computes again what they keep: with this option they stay
-  until fusion is done.  Winograd is 1.4 times faster with it, and the frozen
-  weights and flat gradients (`fedpm_jax.masks`) need it too; no result changes.
-  The option is undocumented; where it is unknown, it does nothing.
+  On a CPU, XLA removes the optimization barriers of a program before it fuses
+  its operations, and then computes again what the barriers should keep.  With
+  this option they stay until fusion is done.  Winograd is 1.4 times faster with
+  it, and the frozen weights and flat gradients (`fedpm_jax.masks`) need it too;
+  no result changes.  The option is undocumented; where it is unknown, it does
+  nothing.
 
   Args:
     backend: 'cpu', 'gpu' or 'tpu'; None is JAX's default backend.
+
+  Returns:
+    Names and values of options; empty unless the backend is 'cpu'.
   """
   if (backend or jax.default_backend()) == 'cpu':
     return {'xla_disable_hlo_passes': 'cse_barrier_expander'}
