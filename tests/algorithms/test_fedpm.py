@@ -1,11 +1,13 @@
 """The Beta update against its closed form; schedules; evaluation networks."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import toy
+from absl.testing import parameterized
 
 from fedpm_jax import masks
 from fedpm_jax.algorithms import fedpm
@@ -67,20 +69,21 @@ def test_theta_is_clipped_at_the_server():
     assert theta == pytest.approx(0.99 if ones else 0.01, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-  ('kind', 'options', 'expected'),
-  [
+class ScheduleTest(chex.TestCase):
+  """The server asks in a compiled program, a client outside of one."""
+
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.parameters(
     ('every', {'every': 1}, range(40)),
     ('every', {'every': 7}, range(0, 40, 7)),
     ('participation', {'participation': 0.1}, range(0, 40, 10)),
     ('participation', {'participation': 1.0}, range(40)),
     ('warmup', {}, [*range(15), 15, 20, 25, 30, 35]),
     ('never', {}, []),
-  ],
-)
-def test_prior_schedules(kind, options, expected):
-  reset = jax.jit(fedpm.reset_schedule(kind, **options))
-  assert [t for t in range(40) if reset(jnp.int32(t))] == list(expected)
+  )
+  def test_prior_schedules(self, kind, options, expected):
+    reset = self.variant(fedpm.reset_schedule(kind, **options))
+    assert [t for t in range(40) if reset(t)] == list(expected)
 
 
 def test_initial_theta_is_the_sigmoid_of_a_normal():

@@ -1,5 +1,6 @@
 """Local training against a plain Python loop, with gaps between the steps."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +42,7 @@ def plain_loop(variables, data, indices, mask, step_keys):
 
 
 def test_gaps_between_steps_are_skipped_alone_and_vectorised(rng):
+  """A step is traced once, because all steps of a client are one loop."""
   images = rng.integers(0, 9, (20, 1, 1, 1)).astype(np.uint8)
   data = images, rng.integers(0, 3, 20).astype(np.int32)
   indices = rng.integers(0, 20, MASK.shape).astype(np.int32)
@@ -52,7 +54,7 @@ def test_gaps_between_steps_are_skipped_alone_and_vectorised(rng):
   def train(indices, mask, words):
     batches = local.ClientBatches(*data, indices, mask)
     return local.train(
-      gradient,
+      chex.assert_max_traces(gradient, n=1),
       OPTIMIZER,
       start,
       OPTIMIZER.init(start),
@@ -68,12 +70,12 @@ def test_gaps_between_steps_are_skipped_alone_and_vectorised(rng):
     'vectorised': jax.jit(jax.vmap(train)),
   }
   for way in ways.values():
+    chex.clear_trace_counter()
     got = way(*members)
     for client in range(3):
       mine = jax.tree.map(lambda x, i=client: x[i], got)
       want = plain_loop(
         start, data, indices[client], MASK[client], keys.wrap(words[client])
       )
-      compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5)
-      jax.tree.map(compare, mine[:2], want[:2])
+      chex.assert_trees_all_close(mine[:2], want[:2], rtol=2e-5)
       np.testing.assert_allclose([float(x) for x in mine[2]], want[2])

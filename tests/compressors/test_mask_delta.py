@@ -1,5 +1,6 @@
 """DeltaMask: flips against a mask that both ends drew."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +29,8 @@ def test_all_flips_are_the_mask_that_bernoulli_sends(rng, size):
   theta_k, theta_g = thetas(rng, size, 0.5)
   compressor = MAKE(layout_of(size), kappa=1)
   flips = compressor.compress(KEY, theta_k, theta_g)
-  assert (flips.dtype, flips.shape) == (np.bool_, (size,))
+  chex.assert_shape(flips, (size,))
+  chex.assert_type(flips, np.bool_)
   got = compressor.decompress(KEY, flips, theta_g)
   np.testing.assert_array_equal(got, masks.sample(KEY, theta_k))
 

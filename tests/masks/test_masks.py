@@ -3,12 +3,12 @@
 import hashlib
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from absl.testing import parameterized
 
 from fedpm_jax import masks
 from fedpm_jax.prng import dithers, keys
@@ -20,6 +20,11 @@ PARAMS = {
 LAYOUT = masks.layout_of(PARAMS)
 WORDS = keys.words(0, keys.Purpose.WEIGHTS)
 KEY = keys.wrap(WORDS)
+EVERY_Q = np.arange(1, 65536, dtype=np.uint16)
+# A round is compiled, a tool may not be.  Arrays come from NumPy (a message, a
+# checkpoint) or lie on a device.
+COMPILED_OR_NOT = {'with_jit': True, 'without_jit': True}
+ANYWHERE = {**COMPILED_OR_NOT, 'with_device': True, 'without_device': True}
 
 
 def test_layout():
@@ -33,12 +38,31 @@ def test_layout():
   assert LAYOUT.num_parameters == 8 + 144 + 100 + 3200
 
 
-def test_ravel_inverts_unravel():
-  flat = jnp.arange(LAYOUT.num_parameters, dtype=jnp.float32)
-  params = masks.unravel(LAYOUT, flat)
-  assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, PARAMS)
-  np.testing.assert_array_equal(masks.ravel(LAYOUT, params), flat)
-  assert params['conv_0']['kernel'][0, 0, 0, 0] == 8
+class LayoutTest(chex.TestCase):
+  """Where tensors lie, however the functions are called."""
+
+  @chex.variants(**ANYWHERE)
+  def test_unravel_cuts_in_the_order_of_the_paths(self):
+    flat = np.arange(LAYOUT.num_parameters, dtype=np.float32)
+    params = self.variant(lambda flat: masks.unravel(LAYOUT, flat))(flat)
+    chex.assert_trees_all_equal_shapes(params, PARAMS)
+    expected = {
+      'conv_0': {'bias': flat[:8], 'kernel': flat[8:152].reshape(3, 3, 2, 8)},
+      'dense_0': {
+        'bias': flat[152:252],
+        'kernel': flat[252:].reshape(32, 100),
+      },
+    }
+    chex.assert_trees_all_equal(params, expected, strict=True)
+
+  @chex.variants(**ANYWHERE)
+  @parameterized.parameters('float32', 'uint16', 'bool')
+  def test_ravel_inverts_unravel(self, dtype):
+    """Scores, levels and masks are all raveled, and keep their types."""
+    flat = (np.arange(LAYOUT.num_parameters) % 7).astype(dtype)
+    params = masks.unravel(LAYOUT, flat)
+    got = self.variant(lambda params: masks.ravel(LAYOUT, params))(params)
+    chex.assert_trees_all_equal(got, flat, strict=True)
 
 
 def test_a_layer_without_a_fan_in_is_an_error():
@@ -54,14 +78,19 @@ GOLDEN = {
 }
 
 
-@pytest.mark.parametrize('kind', masks.WEIGHTS)
-def test_golden_weights(kind):
-  """A shipped model is its seed: these must never change."""
-  weights = np.asarray(masks.weights(WORDS, LAYOUT, kind=kind))
-  digest = hashlib.sha256(weights.astype('<f4').tobytes()).hexdigest()
-  assert digest[:16] == GOLDEN[kind]
-  jitted = jax.jit(lambda: masks.weights(WORDS, LAYOUT, kind=kind))()
-  np.testing.assert_array_equal(weights, jitted)
+class WeightsTest(chex.TestCase):
+  """Every machine must make the same ones, because they are never sent."""
+
+  @chex.variants(**COMPILED_OR_NOT)
+  @parameterized.parameters(*masks.WEIGHTS)
+  def test_golden_weights(self, kind):
+    """A shipped model is its seed: these must never change."""
+    make = self.variant(lambda: masks.weights(WORDS, LAYOUT, kind=kind))
+    weights = make()
+    chex.assert_shape(weights, (LAYOUT.num_parameters,))
+    chex.assert_type(weights, np.float32)
+    digest = hashlib.sha256(np.asarray(weights, '<f4').tobytes()).hexdigest()
+    assert digest[:16] == GOLDEN[kind]
 
 
 @pytest.mark.parametrize('kind', masks.WEIGHTS)
@@ -98,11 +127,47 @@ def test_weights_differ_between_tensors_and_blocks():
   assert abs(correlation).max() < 5 / 2048**0.5
 
 
-@given(st.integers(1, 65535))
-def test_quantise_keeps_what_it_made(q):
-  q = jnp.array([q], jnp.uint16)
-  assert masks.quantise(masks.theta_of(q)) == q
-  assert masks.quantise(jax.nn.sigmoid(masks.scores_of(q))) == q
+class ThetaTest(chex.TestCase):
+  """Theta, levels, scores and masks against NumPy, level by level."""
+
+  @chex.variants(**ANYWHERE)
+  def test_quantise_takes_the_nearest_level(self):
+    """A theta halfway between two levels goes to the even one."""
+    rng = np.random.default_rng(0)
+    between = (np.arange(65536) + 0.5) / 65536  # exact in float32
+    theta = np.concatenate([rng.uniform(size=9999), between, [0.0, 1.0]])
+    theta = theta.astype(np.float32)
+    expected = np.clip(np.rint(65536 * theta.astype(np.float64)), 1, 65535)
+    got = self.variant(masks.quantise)(theta)
+    chex.assert_trees_all_equal(got, expected.astype(np.uint16), strict=True)
+
+  @chex.variants(**ANYWHERE)
+  def test_theta_is_exact_and_scores_are_its_logit(self):
+    """Every score is finite, because a client starts its training there."""
+    theta = EVERY_Q / 65536
+    got = self.variant(masks.theta_of)(EVERY_Q)
+    chex.assert_trees_all_equal(got, theta.astype(np.float32), strict=True)
+    scores = self.variant(masks.scores_of)(EVERY_Q)
+    chex.assert_type(scores, np.float32)
+    chex.assert_tree_all_finite(scores)
+    logit = np.log(theta) - np.log1p(-theta)
+    chex.assert_trees_all_close(np.float64(scores), logit, atol=2e-6, rtol=0)
+
+  @chex.variants(**ANYWHERE)
+  def test_quantise_keeps_what_it_made(self):
+    """Every level does, because an untrained theta is sent as it came."""
+    for back in (
+      masks.theta_of,
+      lambda q: jax.nn.sigmoid(masks.scores_of(q)),
+    ):
+      got = self.variant(lambda q, back=back: masks.quantise(back(q)))(EVERY_Q)
+      chex.assert_trees_all_equal(got, EVERY_Q, strict=True)
+
+  @chex.variants(**ANYWHERE)
+  def test_a_mask_is_one_where_its_dither_is_below_theta(self):
+    u = np.asarray(dithers.bits16(KEY, EVERY_Q.size))
+    got = self.variant(masks.sample)(KEY, EVERY_Q)
+    chex.assert_trees_all_equal(got, u < EVERY_Q, strict=True)
 
 
 def test_quantise_clips_to_what_can_be_coded():
@@ -145,13 +210,15 @@ def test_sample_of_a_tree_is_that_of_its_vector(rng):
   )
   d = layout.num_parameters
   q = jnp.asarray(rng.integers(1, 65536, d), jnp.uint16)
-  tree = masks.sample(KEY, masks.unravel(layout, q))
-  np.testing.assert_array_equal(masks.ravel(layout, tree), masks.sample(KEY, q))
+  chex.assert_trees_all_equal(
+    masks.sample(KEY, masks.unravel(layout, q)),
+    masks.unravel(layout, masks.sample(KEY, q)),
+  )
   vectors = jnp.float32(rng.uniform(size=(3, d)))
   trees = [masks.unravel(layout, vector) for vector in vectors]
-  np.testing.assert_array_equal(
-    masks.ravel(layout, masks.scores_gradient(*trees)),
-    masks.scores_gradient(*vectors),
+  chex.assert_trees_all_equal(
+    masks.scores_gradient(*trees),
+    masks.unravel(layout, masks.scores_gradient(*vectors)),
   )
 
 
@@ -175,3 +242,31 @@ def test_identity_estimator_is_autodiff_of_the_mean_network():
   expected = jax.grad(lambda s: slope @ (weights * jax.nn.sigmoid(s)))(scores)
   got = masks.scores_gradient(slope, weights, jax.nn.sigmoid(scores))
   np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+# What each estimator puts in place of the derivative of a mask bit by its
+# score, written in the score: theta = 1 / (1 + exp(-score)).
+CLOSED_FORM = {
+  'identity': lambda score: np.exp(-score) / (1 + np.exp(-score)) ** 2,
+  'official': lambda score: np.exp(-score) / (1 + np.exp(-score)) ** 3,
+}
+
+
+class EstimatorsTest(chex.TestCase):
+  """Every row of `ESTIMATORS`; a new one needs its closed form above."""
+
+  @chex.variants(**ANYWHERE)
+  @parameterized.parameters(*masks.ESTIMATORS)
+  def test_gradient_is_the_closed_form(self, estimator):
+    rng = np.random.default_rng(0)
+    scores = np.linspace(-8, 8, 1001)
+    slope, weights = rng.standard_normal((2, 1001)).astype(np.float32)
+    theta = (1 / (1 + np.exp(-scores))).astype(np.float32)
+    got = self.variant(
+      lambda *arrays: masks.scores_gradient(*arrays, estimator=estimator)
+    )(slope, weights, theta)
+    expected = np.float64(slope) * weights * CLOSED_FORM[estimator](scores)
+    chex.assert_type(got, np.float32)
+    chex.assert_equal_shape([got, scores])
+    # Where theta is near 1, float32 keeps fewer digits of 1 - theta.
+    chex.assert_trees_all_close(np.float64(got), expected, rtol=2e-4)

@@ -2,10 +2,12 @@
 
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 from jax import lax
 
 from fedpm_jax.models import dense
@@ -22,33 +24,43 @@ def example(rng, batch, dtype=np.float32):
   return [rng.normal(size=shape).astype(dtype) for shape in shapes]
 
 
-@pytest.mark.parametrize('batch', [1, 7, dense.FEW, dense.FEW + 1])
-def test_value_and_gradients_are_those_of_the_product(rng, batch):
-  x, kernel, gradient = example(rng, batch)
-  wide = [a.astype(np.float64) for a in (x, kernel, gradient)]
-  expected = wide[0] @ wide[1], wide[2] @ wide[1].T, wide[0].T @ wide[2]
-  for got, want in zip(
-    jax.jit(results)(x, kernel, gradient), expected, strict=True
-  ):
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+class ProductTest(chex.TestCase):
+  """On both sides of `dense.FEW`, because the gradient is made in two ways."""
+
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.parameters(1, 7, dense.FEW, dense.FEW + 1)
+  def test_value_and_gradients_are_those_of_the_product(self, batch):
+    x, kernel, gradient = example(np.random.default_rng(0), batch)
+    wide = [a.astype(np.float64) for a in (x, kernel, gradient)]
+    expected = wide[0] @ wide[1], wide[2] @ wide[1].T, wide[0].T @ wide[2]
+    got = self.variant(results)(x, kernel, gradient)
+    chex.assert_type(got, np.float32)
+    chex.assert_trees_all_close(
+      jax.tree.map(np.float64, got), expected, rtol=1e-5, atol=1e-5
+    )
+
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_bfloat16_is_not_added_up_in_bfloat16(self):
+    """256 + 1 + ... + 1 would be 256: eight bits do not hold 257."""
+    x = jnp.ones((dense.FEW, 1), jnp.bfloat16)
+    gradient = jnp.ones((dense.FEW, 1), jnp.bfloat16).at[0].set(256)
+    kernel = jnp.ones((1, 1), jnp.bfloat16)
+    got = self.variant(results)(x, kernel, gradient)
+    chex.assert_type(got, jnp.bfloat16)
+    assert float(got[2][0, 0]) == pytest.approx(255 + dense.FEW, rel=2**-8)
 
 
 @pytest.mark.parametrize('batch', [5, dense.FEW + 1])
 def test_one_kernel_per_client(rng, batch):
   examples = [example(rng, batch) for _ in range(3)]
   stacked = [np.stack(each) for each in zip(*examples, strict=True)]
-  together = jax.jit(jax.vmap(results))(*stacked)
-  for i, alone in enumerate(examples):
-    for got, want in zip(together, results(*alone), strict=True):
-      np.testing.assert_allclose(got[i], want, rtol=1e-5, atol=1e-5)
-
-
-def test_bfloat16_is_not_added_up_in_bfloat16():
-  """256 + 1 + ... + 1 would be 256: eight bits do not hold 257."""
-  x = jnp.ones((dense.FEW, 1), jnp.bfloat16)
-  gradient = jnp.ones((dense.FEW, 1), jnp.bfloat16).at[0].set(256)
-  _, _, d_kernel = jax.jit(results)(x, jnp.ones((1, 1), x.dtype), gradient)
-  assert float(d_kernel[0, 0]) == pytest.approx(255 + dense.FEW, rel=2**-8)
+  each = [results(*alone) for alone in examples]
+  chex.assert_trees_all_close(
+    jax.jit(jax.vmap(results))(*stacked),
+    jax.tree.map(lambda *alone: np.stack(alone), *each),
+    rtol=1e-5,
+    atol=1e-5,
+  )
 
 
 @pytest.mark.parametrize('batch', [8, 64])

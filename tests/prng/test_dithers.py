@@ -1,9 +1,11 @@
 """Dithers: the generator's published values, its stream, its uniformity."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,9 +34,8 @@ def test_known_answers_of_random123(counter, key, expected):
 def test_with_20_rounds_it_is_that_of_jax(seed, count):
   key = jax.random.key(np.uint32(seed), impl='threefry2x32')
   counter = np.zeros(count, np.uint32), np.arange(count, dtype=np.uint32)
-  a, b = threefry.threefry2x32(
-    tuple(jax.random.key_data(key)), counter, rounds=20
-  )
+  words = np.asarray(jax.random.key_data(key)).reshape(2, 1)
+  a, b = threefry.threefry2x32(tuple(words), counter, rounds=20)
   expected = jax.random.bits(key, (count,), jnp.uint32)
   np.testing.assert_array_equal(a ^ b, expected)
 
@@ -47,28 +48,32 @@ GOLDEN_UPPER = 23216
 def test_golden_stream():
   """Formats depend on it: a new stream needs new versions of them."""
   u = np.asarray(dithers.bits16(KEY, 1000))
-  assert u.dtype == np.uint16
+  chex.assert_type(u, np.uint16)
   assert u[:4].tolist() == GOLDEN
   assert u[512] == GOLDEN_UPPER
 
 
-@pytest.mark.parametrize('size', [1, 2, 63, 64, 65, 127, 128, 129, 1001])
-def test_the_stream_in_plain_numpy(size):
-  count = -(-size // 128) * 64
-  words = np.asarray(jax.random.key_data(KEY))
-  counter = np.arange(count, dtype=np.uint32), np.zeros(count, np.uint32)
-  word, _ = threefry.threefry2x32((words[0], words[1]), counter, rounds=13)
-  expected = np.concatenate([word & 0xFFFF, word >> 16])[:size]
-  got = jax.jit(dithers.bits16, static_argnums=1)(KEY, size)
-  np.testing.assert_array_equal(got, expected)
+class StreamTest(chex.TestCase):
+  """Clients draw in a compiled round, other programs may draw outside it."""
 
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.parameters(1, 2, 63, 64, 65, 127, 128, 129, 1001)
+  def test_it_is_that_of_plain_numpy(self, size):
+    count = -(-size // 128) * 64
+    words = np.asarray(jax.random.key_data(KEY))
+    counter = np.arange(count, dtype=np.uint32), np.zeros(count, np.uint32)
+    word, _ = threefry.threefry2x32((words[0], words[1]), counter, rounds=13)
+    expected = np.concatenate([word & 0xFFFF, word >> 16])[:size]
+    got = self.variant(dithers.bits16, static_argnums=1)(KEY, size)
+    chex.assert_trees_all_equal(got, expected.astype(np.uint16), strict=True)
 
-def test_many_keys_at_once_are_each_of_them():
-  many = jax.vmap(lambda i: jax.random.fold_in(KEY, i))(jnp.arange(3))
-  got = jax.vmap(lambda key: dithers.bits16(key, 200))(many)
-  for i in range(3):
-    np.testing.assert_array_equal(got[i], dithers.bits16(many[i], 200))
-  assert len({tuple(row) for row in got.tolist()}) == 3
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_many_keys_at_once_are_each_of_them(self):
+    many = jax.vmap(lambda i: jax.random.fold_in(KEY, i))(jnp.arange(3))
+    got = self.variant(jax.vmap(lambda key: dithers.bits16(key, 200)))(many)
+    each = np.stack([dithers.bits16(key, 200) for key in many])
+    chex.assert_trees_all_equal(got, each, strict=True)
+    assert len({tuple(row) for row in got.tolist()}) == 3
 
 
 def test_every_bit_is_fair_and_neighbours_are_independent():

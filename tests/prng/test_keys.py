@@ -2,6 +2,7 @@
 
 import itertools
 
+import chex
 import hypothesis
 import jax
 import numpy as np
@@ -34,12 +35,24 @@ def test_keys_are_those_of_jax(seed, folds):
   np.testing.assert_array_equal(ours, jax.random.key_data(theirs))
 
 
+class WrapTest(chex.TestCase):
+  @chex.variants(
+    with_jit=True, without_jit=True, with_device=True, without_device=True
+  )
+  def test_words_become_typed_keys(self):
+    """The generator is compared too: a default one would be another stream."""
+    words = np.stack([threefry.seed(number) for number in range(6)])
+    got = self.variant(keys.wrap)(words.reshape(2, 3, 4))
+    chex.assert_shape(got, (2, 3))
+    theirs = [jax.random.key(i, impl=keys.IMPLEMENTATION) for i in range(6)]
+    chex.assert_trees_all_equal(list(got.reshape(6)), theirs)
+
+
 def test_keys_of_many_clients_are_those_of_each():
   derive = lambda k: keys.words(5, keys.Purpose.LOCAL, round_idx=2, client=k)
   many = derive(np.arange(6).reshape(2, 3))
-  assert many.shape == (2, 3, 4)
-  for client in range(6):
-    np.testing.assert_array_equal(many[divmod(client, 3)], derive(client))
+  each = np.stack([derive(client) for client in range(6)])
+  chex.assert_trees_all_equal(many, each.reshape(2, 3, 4), strict=True)
 
 
 def test_every_key_is_another():
