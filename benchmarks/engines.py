@@ -50,6 +50,7 @@ def build(
 
   from fedpm_jax import algorithms, compressors
   from fedpm_jax.models import network as networks
+  from fedpm_jax.protocol.method import compose
   from fedpm_jax.simulation import rounds
   from fedpm_jax.system import machine
 
@@ -80,12 +81,12 @@ def build(
   count = min(max(clients * batch * steps, 1000), 50_000)
   images = rng.integers(0, 256, (count, *image_shape)).astype(np.uint8)
   engine = rounds.Engine(
-    rounds.Method(
+    compose(
       network,
       algorithms.ALGORITHMS[method](network, optimizer),
       compressors.COMPRESSORS[compressor](network.layout),
-      uplink,
-      downlink,
+      uplink=uplink,
+      downlink=downlink,
     ),
     seed=0,
     num_clients=clients,

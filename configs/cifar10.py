@@ -15,11 +15,11 @@ Its non-iid variant, 4 classes or a little more per client:
         --config.data.sizes=unequal --workdir=runs/cifar10_c4
 """
 
-from fedpm_jax.experiments import config as configs
+import fedpm_jax as fp
 
 
 def get_config():
-  config = configs.default()
+  config = fp.config()
   config.data.name = 'cifar10'
   config.model = 'conv6'
   config.rounds = 200

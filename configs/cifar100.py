@@ -8,11 +8,11 @@ every round, 400 rounds.  Meant for a GPU.
         --config.rounds=50 --workdir=runs/cifar100_50
 """
 
-from fedpm_jax.experiments import config as configs
+import fedpm_jax as fp
 
 
 def get_config():
-  config = configs.default()
+  config = fp.config()
   config.data.name = 'cifar100'
   config.model = 'conv10'
   config.rounds = 400

@@ -10,11 +10,11 @@ a GPU.
     python -m fedpm_jax.train --config=configs/cifar10_partial.py
 """
 
-from fedpm_jax.experiments import config as configs
+import fedpm_jax as fp
 
 
 def get_config():
-  config = configs.default()
+  config = fp.config()
   config.data.name = 'cifar10'
   config.data.partition = 'c_max'
   config.data.classes_per_client = 2

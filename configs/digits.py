@@ -15,12 +15,12 @@ Expect: test accuracy 0.985, 0.07 bits per parameter up; see README.md.
 
 import math
 
-from fedpm_jax.experiments import config as configs
+import fedpm_jax as fp
 
 
 def get_config():
-  config = configs.default()
+  config = fp.config()
   config.weights.gain = math.sqrt(2)
   config.optimizer.learning_rate = 0.13
-  config.optimizer.options = '{"b1": 0.3}'
+  config.adam.b1 = 0.3
   return config

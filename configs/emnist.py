@@ -8,11 +8,11 @@ every round, 200 rounds.  Meant for a GPU.
     python -m fedpm_jax.train --config=configs/emnist.py
 """
 
-from fedpm_jax.experiments import config as configs
+import fedpm_jax as fp
 
 
 def get_config():
-  config = configs.default()
+  config = fp.config()
   config.data.name = 'emnist/balanced'
   config.rounds = 200
   config.batch_size = 128

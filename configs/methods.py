@@ -11,19 +11,19 @@ kernels.
 
 import math
 
-from fedpm_jax.experiments import config as configs
+import fedpm_jax as fp
 
 # Masks of frozen random weights, and what is sent of them.
 _MASKS = {
   'weights.gain': math.sqrt(2),
   'optimizer.learning_rate': 0.13,
-  'optimizer.options': '{"b1": 0.3}',
+  'adam.b1': 0.3,
 }
 # Weights are trained, and what changed is sent.
 _DENSE = {
   'weights.kind': 'normal',
   'weights.gain': math.sqrt(2),
-  'algorithm.name': 'fedavg',
+  'algorithm': 'fedavg',
   'optimizer.learning_rate': 0.001,
   'wire.uplink': 'levels',
   'wire.downlink': 'raw',
@@ -34,26 +34,28 @@ METHODS = {
   # The same masks: one frequency up, as the paper estimates, theta's counts down.
   'fedpm_frequency': _MASKS
   | {'wire.uplink': 'frequency', 'wire.downlink': 'theta_levels'},
-  'fedpm_regularised': _MASKS | {'algorithm.options': '{"regularizer": 1.0}'},
+  'fedpm_regularised': _MASKS | {'fedpm.regularizer': 1.0},
   'fedpm_klms': _MASKS
   | {
     'wire.compressor': 'relative_entropy',
-    'wire.options': '{"cell": 256, "candidates": 32, "target_bits": 3.0}',
+    'relative_entropy.cell': 256,
+    'relative_entropy.candidates': 32,
+    'relative_entropy.target_bits': 3.0,
     'wire.uplink': 'index',
   },
   'deltamask': _MASKS
   | {'wire.compressor': 'mask_delta', 'wire.uplink': 'frequency'},
   'fedmask': _MASKS
   | {
-    'algorithm.name': 'fedmask',
-    'algorithm.options': '{"theta_clip": 0.1}',
+    'algorithm': 'fedmask',
+    'fedmask.theta_clip': 0.1,
     'optimizer.learning_rate': 0.3,
     'wire.compressor': 'mask',
     'wire.uplink': 'per_level',
   },
   'topk': _MASKS
   | {
-    'algorithm.name': 'edge_popup',
+    'algorithm': 'edge_popup',
     'optimizer.learning_rate': 0.06,
     'wire.compressor': 'mask',
     'wire.uplink': 'per_level',
@@ -61,26 +63,24 @@ METHODS = {
   'fedavg': _DENSE | {'wire.compressor': 'identity', 'wire.uplink': 'raw'},
   'signsgd': _DENSE
   | {
-    'algorithm.name': 'signsgd',
-    'algorithm.options': '{"server_learning_rate": 0.001}',
+    'algorithm': 'signsgd',
+    'signsgd.server_learning_rate': 0.001,
     'wire.compressor': 'sign',
     'wire.uplink': 'per_level',
     'wire.downlink': 'theta_news',
   },
   'terngrad': _DENSE | {'wire.compressor': 'terngrad'},
-  'qsgd': _DENSE | {'wire.compressor': 'qsgd', 'wire.options': '{"levels": 1}'},
+  'qsgd': _DENSE | {'wire.compressor': 'qsgd', 'qsgd.levels': 1},
   # EDEN with 1 bit is the same to the last bit.
   'drive': _DENSE | {'wire.compressor': 'drive'},
-  'eden_2bit': _DENSE
-  | {'wire.compressor': 'eden', 'wire.options': '{"bits": 2}'},
-  'eden_tenth': _DENSE
-  | {'wire.compressor': 'eden', 'wire.options': '{"bits": 0.1}'},
+  'eden_2bit': _DENSE | {'wire.compressor': 'eden', 'eden.bits': 2.0},
+  'eden_tenth': _DENSE | {'wire.compressor': 'eden', 'eden.bits': 0.1},
 }
 
 
 def get_config(name: str = 'fedpm'):
   if name not in METHODS:
     raise ValueError(f'Expected one of {sorted(METHODS)}, got {name!r}.')
-  config = configs.default()
+  config = fp.config()
   config.update_from_flattened_dict(METHODS[name])
   return config

@@ -16,11 +16,11 @@ In full:
     python -m fedpm_jax.train --config=configs/mnist.py
 """
 
-from fedpm_jax.experiments import config as configs
+import fedpm_jax as fp
 
 
 def get_config():
-  config = configs.default()
+  config = fp.config()
   config.data.name = 'mnist'
   config.num_clients = 200
   config.clients_per_round = 200

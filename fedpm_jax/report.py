@@ -1,17 +1,51 @@
 """Tables and pictures of runs.
 
-`python -m fedpm_jax.report --bits RUN` compares codecs on the masks of a run,
-`--sweep FOLDER` the runs of a sweep.
+--bits=RUN         what would every codec have cost, on the masks of a run?
+--config=FILE      with --bits: the file of a run with parts of its own
+--data_dir=FOLDER  with --bits: as config.data.dir
+--sweep=FOLDER     tables and pictures of the runs of a sweep
+--out=FOLDER       with --sweep: where to write; the same folder by default
+--target=DATA=ACCURACY   with --sweep: bytes up to an accuracy; may come again
+
+python -m fedpm_jax.report --bits=runs/digits
+python -m fedpm_jax.report --sweep=runs/comparison --target=digits=0.9
 """
 
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from fedpm_jax import cli
 
-from fedpm_jax.experiments.codec_report import compare_codecs
-from fedpm_jax.reports.compare import compare_runs
-from fedpm_jax.system import machine
+
+def main(argv: list[str] | None = None) -> None:
+  """Writes a report; a mistake of the user is one line."""
+  cli.guarded(lambda: _run(sys.argv[1:] if argv is None else argv))
+
+
+def _run(argv: list[str]) -> None:
+  flags = cli.Flags(
+    bits='', config='', data_dir='', sweep='', out='', target=[]
+  )
+  arguments = cli.parse(argv, flags, __doc__)
+  cli.nothing_left(arguments)
+  bits, config, data_dir, sweep, out, target = arguments.flags.values()
+  if bool(bits) == bool(sweep):
+    got = 'both' if bits else 'neither'
+    raise ValueError(f'Give one of --bits and --sweep, got {got}.')
+  # Heavy imports wait until the flags are right.
+  from fedpm_jax.experiments import codec_report, config_files
+  from fedpm_jax.reports import compare
+  from fedpm_jax.system import machine
+
+  machine.keep_compiled_programs()
+  if bits:
+    parts = config_files.read(config).parts() if config else {}
+    folder = pathlib.Path(bits)
+    print(codec_report.compare_codecs(folder, data_dir=data_dir, **parts))
+  else:
+    to = pathlib.Path(out or sweep)
+    targets = _targets(target)
+    print(compare.compare_runs(pathlib.Path(sweep), to, targets=targets))
 
 
 def _targets(texts: list[str]) -> dict[str, float]:
@@ -28,46 +62,6 @@ def _targets(texts: list[str]) -> dict[str, float]:
         f'--target takes data=accuracy, such as digits=0.9, got {text!r}.'
       )
   return targets
-
-
-def main() -> None:
-  """Parses the flags; a mistake of the user is one line."""
-  logging.set_verbosity(logging.WARNING)
-  machine.keep_compiled_programs()
-  run = flags.DEFINE_string(
-    'bits', None, 'A run: what would every codec have cost?'
-  )
-  data_dir = flags.DEFINE_string(
-    'data_dir', '', 'With --bits: as config.data.dir.'
-  )
-  sweep = flags.DEFINE_string(
-    'sweep', None, 'The folder of a sweep: tables and pictures of its runs.'
-  )
-  out = flags.DEFINE_string(
-    'out', None, 'With --sweep: where to write; the same folder by default.'
-  )
-  target = flags.DEFINE_multi_string(
-    'target', [], 'With --sweep: bytes up to an accuracy, as digits=0.9.'
-  )
-
-  def start(argv):
-    if len(argv) > 1:
-      raise ValueError(f'Unexpected arguments: {argv[1:]}; see --help.')
-    if (run.value is None) == (sweep.value is None):
-      got = 'neither' if run.value is None else 'both'
-      raise ValueError(f'Give one of --bits and --sweep, got {got}.')
-    if run.value is not None:
-      folder = pathlib.Path(run.value)
-      print(compare_codecs(folder, data_dir=data_dir.value))
-    else:
-      folder = pathlib.Path(sweep.value)
-      to = pathlib.Path(out.value or folder)
-      print(compare_runs(folder, to, targets=_targets(target.value)))
-
-  try:
-    app.run(start)
-  except (ValueError, OSError) as error:
-    sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

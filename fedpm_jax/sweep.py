@@ -1,6 +1,11 @@
-"""Many runs: `python -m fedpm_jax.sweep --config=configs/sweeps/comparison.py`.
+"""Many runs: `python -m fedpm_jax.sweep --config=comparison --jobs=2`.
 
-A sweep's file is Python with a function `get_sweep() -> list[sweep.Run]`.  Every
+    --config=NAME      a file in configs/sweeps by name, or *.py
+    --workdir=FOLDER   where to write; runs/<config> by default
+    --jobs=N           processes side by side (default 1); 0: all in this one
+    --only=LABEL=VALUE,VALUE   some runs; again for other labels
+
+A sweep's file is Python with a function `get_sweep() -> list[sweeps.Run]`.  Every
 run is one of `fedpm_jax.train` in a folder of its own, named by its labels, for
 example `runs/comparison/digits/fedpm/iid/1/seed_0`.  A second start of the same
 command leaves the finished runs alone and continues the others; a run that
@@ -17,50 +22,47 @@ import pathlib
 import signal
 import sys
 
-from absl import app, flags, logging
-
-from fedpm_jax.experiments import sweeps
-from fedpm_jax.system import files, machine
+from fedpm_jax import cli
 
 
-def main() -> None:
-  """Parses the flags and runs; a mistake of the user is one line."""
-  path = flags.DEFINE_string('config', None, 'The file.', required=True)
-  workdir = flags.DEFINE_string(
-    'workdir', None, 'Where to write; runs/<config> by default.'
-  )
-  jobs = flags.DEFINE_integer(
-    'jobs', 1, 'Processes side by side; 0: all in this one.', lower_bound=0
-  )
-  only = flags.DEFINE_multi_string(
-    'only', [], 'Some runs: label=value,value; again for other labels.'
-  )
+def main(argv: list[str] | None = None) -> None:
+  """Runs what is not finished; a mistake of the user is one line."""
+  cli.guarded(lambda: _run(sys.argv[1:] if argv is None else argv))
 
-  def start(argv):
-    if len(argv) > 1:
-      raise ValueError(f'Unexpected arguments: {argv[1:]}; see --help.')
-    file = pathlib.Path(path.value)
-    sweep = sweeps.read(file)
-    folder = pathlib.Path(workdir.value or pathlib.Path('runs') / file.stem)
-    runs = sweeps.select(sweep, only.value)
-    order = [str(sweeps.directory(run.labels)) for run in sweep]
-    files.write_json(folder / 'sweep.json', order)
-    if not jobs.value:
-      machine.keep_compiled_programs()
-    sys.exit(sweeps.execute(runs, folder, jobs=jobs.value))
 
-  def interrupt(*_):
-    raise KeyboardInterrupt
+def _run(argv: list[str]) -> None:
+  flags = cli.Flags(config='', workdir='', jobs=1, only=[])
+  arguments = cli.parse(argv, flags, __doc__)
+  cli.nothing_left(arguments)
+  name, workdir, jobs, only = arguments.flags.values()
+  if arguments.overrides:
+    raise ValueError(
+      'A sweep sets its own configurations: --config.* is for one run, got'
+      f' {arguments.overrides}.'
+    )
+  if not name or jobs < 0:
+    raise ValueError(
+      'Give --config=NAME, such as comparison, and --jobs of at least 0, got'
+      f' {name!r} and {jobs}.'
+    )
+  # Heavy imports wait until the flags are right.
+  from fedpm_jax.experiments import config_files, sweeps
+  from fedpm_jax.system import files, machine
 
-  logging.set_verbosity(logging.WARNING)
-  signal.signal(signal.SIGTERM, interrupt)
-  try:
-    app.run(start)
-  except (ValueError, OSError) as error:
-    sys.exit(f'error: {error}')
-  except KeyboardInterrupt:
-    print('Stopped; the same command continues.', file=sys.stderr)
-    sys.exit(128 + signal.SIGINT)
+  path = config_files.find(name, 'sweeps')
+  sweep = sweeps.read(path)
+  folder = pathlib.Path(workdir or pathlib.Path('runs') / path.stem)
+  runs = sweeps.select(sweep, only)
+  order = [str(sweeps.directory(run.labels)) for run in sweep]
+  files.write_json(folder / 'sweep.json', order)
+  if not jobs:
+    machine.keep_compiled_programs()
+  signal.signal(signal.SIGTERM, _interrupt)
+  sys.exit(sweeps.execute(runs, folder, jobs=jobs, source=path))
+
+
+def _interrupt(*_: object) -> None:
+  raise KeyboardInterrupt
 
 
 if __name__ == '__main__':

@@ -1,7 +1,13 @@
-"""One run: `python -m fedpm_jax.train --config=... --workdir=...`.
+"""One run: `python -m fedpm_jax.train --config=digits --config.rounds=10`.
 
-Without a flag it trains FedPM on the embedded digits.  A second start of the
-same command continues where the first one was, even after `kill -9`.
+    --config=NAME          digits (default), any file in configs/ by name, or *.py;
+                           methods:drive gives the file an argument
+    --config.KEY=VALUE     changes a key, in any order; --list shows all of them
+    --workdir=FOLDER       where to write; runs/<config> by default
+    --list                 prints every key with type, default and meaning
+
+A second start of the same command continues where the first one was, even after
+`kill -9`.  Ctrl-C and SIGTERM let the round end and write a checkpoint.
 """
 
 from fedpm_jax.system import allocator
@@ -9,58 +15,63 @@ from fedpm_jax.system import allocator
 if __name__ == '__main__':
   allocator.restart_with_huge_pages()
 
-import os
 import pathlib
 import sys
+import types
+from typing import Any
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from fedpm_jax import cli
 
-from fedpm_jax.experiments.run import train
-from fedpm_jax.system import machine
-
-DEFAULT_CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'digits.py'
+DEFAULT = 'digits'
 
 
-# What a user can cause; anything else is a bug, and shows its place.
-_MISTAKES = (ValueError, OSError, FloatingPointError)
+def main(argv: list[str] | None = None) -> None:
+  """Runs, or continues, an experiment; a mistake of the user is one line."""
+  cli.guarded(lambda: _run(sys.argv[1:] if argv is None else argv))
 
 
-def main() -> None:
-  """Parses the flags and runs; a mistake of the user is one line."""
-  logging.set_verbosity(logging.WARNING)  # Orbax tells all that it does.
+def _run(argv: list[str]) -> None:
+  arguments = cli.parse(
+    argv, cli.Flags(config=DEFAULT, workdir='', list=False), __doc__
+  )
+  if arguments.flags['list']:
+    print(cli.list_of_keys())
+    return
+  # Heavy imports wait until the flags are right.
+  from fedpm_jax.experiments import run
+  from fedpm_jax.system import machine
+
   machine.keep_compiled_programs()
-  try:
-    # Defining the flag already reads the default file and its overrides.
-    config_flag = config_flags.DEFINE_config_file(
-      'config', str(DEFAULT_CONFIG), 'The experiment.', lock_config=True
-    )
-    workdir = flags.DEFINE_string(
-      'workdir', None, 'Where to write; runs/<config> by default.'
-    )
+  loaded = cli.configuration(arguments)
+  workdir = arguments.flags['workdir'] or pathlib.Path('runs') / loaded.name
+  with cli.Interruptible() as interrupted:
+    try:
+      run.train(
+        loaded.config,
+        workdir,
+        verbose=True,
+        stop=lambda: interrupted.signal is not None,
+        **loaded.parts(),
+      )
+    except run.Stopped as stopped:
+      print(f'\n{stopped}', file=sys.stderr)
+      sys.exit(interrupted.exit_code())
 
-    def run(argv):
-      if len(argv) > 1:
-        raise ValueError(f'Unexpected arguments: {argv[1:]}; see --help.')
-      path = config_flags.get_config_filename(flags.FLAGS['config'])
-      # A file's argument says more than its name: configs/methods.py:drive.
-      file, _, argument = path.partition(':')
-      name = argument or pathlib.Path(file).stem
-      train(config_flag.value, workdir.value or pathlib.Path('runs') / name)
 
-    app.run(run)
-  except _MISTAKES as error:
-    if os.environ.get('FEDPM_TRACEBACK'):
-      raise
-    sys.exit(f'error: {error} (FEDPM_TRACEBACK=1 shows where)')
-  except AttributeError as error:
-    # An override of a key that is not there; else it is a bug of ours.
-    if not isinstance(error.__context__, KeyError):
-      raise
-    sys.exit(
-      f'error: config has no key {error}; fedpm_jax/config.py lists them all.'
-    )
+class _Program(types.ModuleType):
+  """This module, which is also called like the function `fedpm_jax.train`.
 
+  Importing a module makes it an attribute of its package.  Whoever imports this
+  program and then calls `fedpm_jax.train(...)` means the function all the same.
+  """
+
+  def __call__(self, *args: Any, **options: Any) -> dict[str, Any]:
+    from fedpm_jax.experiments import run
+
+    return run.train(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Program
 
 if __name__ == '__main__':
   main()

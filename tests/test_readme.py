@@ -32,7 +32,7 @@ def test_the_example_is_a_method_with_no_other_change(rng, monkeypatch):
   engine = toy.engine_of(toy.named_method(toy.network(), row))
   state, losses = engine.init(), []
   for t in range(8):
-    state, line = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
+    state, line, *_ = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
     losses.append(line['train/loss'])
   assert losses[-1] < 0.9 * losses[0]
   size = engine.method.network.layout.num_parameters

@@ -1,7 +1,6 @@
 """A tiny network and tiny data: an engine that compiles in a second."""
 
 import functools
-import json
 import pathlib
 
 import jax
@@ -10,9 +9,8 @@ import numpy as np
 import optax
 
 from fedpm_jax import algorithms, compressors, masks
+from fedpm_jax.experiments import build, config_files
 from fedpm_jax.experiments import config as configs
-from fedpm_jax.experiments import method as methods
-from fedpm_jax.experiments import sweeps
 from fedpm_jax.models import network as networks
 from fedpm_jax.models.network import Network
 from fedpm_jax.prng import keys
@@ -75,7 +73,7 @@ def method(net, *, uplink='dither', downlink='theta_news', **options):
 def methods_table():
   """METHODS of configs/methods.py."""
   folder = pathlib.Path(__file__).parent.parent / 'configs'
-  return sweeps.load(folder / 'methods.py').METHODS
+  return config_files.load(folder / 'methods.py').METHODS
 
 
 def named_method(net, overrides):
@@ -83,8 +81,8 @@ def named_method(net, overrides):
   config = configs.default()
   config.update_from_flattened_dict(overrides)
   config.optimizer.learning_rate = 0.01
-  config.optimizer.options = json.dumps({'eps': ADAM['eps']})
-  return methods.build(config, net)
+  config.adam.eps, config.adam.b1 = ADAM['eps'], 0.9
+  return build.method(config, net)
 
 
 def engine_of(method, *, chunk=1, turn=0, num_clients=4, clients_per_round=4):

@@ -59,10 +59,10 @@ def run(config, folder: pathlib.Path, tap: Tap) -> dict[str, str]:
     experiment = fp.Experiment(config)
     theta = experiment.restore(folder).server
   else:
-    experiments = module(
-      'fedpm_jax.experiments.experiment', 'fedpm_jax.experiment'
-    )
-    module('fedpm_jax.experiments.run', 'fedpm_jax.train').train(config, folder)
+    from fedpm_jax import experiment as experiments
+    from fedpm_jax import train
+
+    train.train(config, folder)
     theta = experiments.restore(experiments.build(config), folder).server
   found = {
     f'message {key}': digest(message)
@@ -86,8 +86,8 @@ def run(config, folder: pathlib.Path, tap: Tap) -> dict[str, str]:
 def main() -> None:
   task = json.loads(sys.argv[1])
   tap, results = Tap(), {}
-  sweep = module('fedpm_jax.experiments.sweeps', 'fedpm_jax.sweep')
-  methods = sweep.load(pathlib.Path('configs') / 'methods.py')
+  files = module('fedpm_jax.experiments.config_files', 'fedpm_jax.sweep')
+  methods = files.load(pathlib.Path('configs') / 'methods.py')
   runs = {name: (name, {}) for name in methods.METHODS}
   runs |= {name: ('fedpm', extra) for name, extra in task['extras'].items()}
   for name, (method, changes) in runs.items():

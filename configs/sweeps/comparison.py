@@ -14,7 +14,7 @@ without.
 
 import pathlib
 
-from fedpm_jax.experiments import sweeps
+from fedpm_jax.experiments import config_files, sweeps
 
 _METHODS = pathlib.Path(__file__).parent.parent / 'methods.py'
 
@@ -39,7 +39,7 @@ PARTIAL = {'clients_per_round': 3}
 
 def run(*, data, method, split, participation, seed, changes):
   """One run: a method's configuration with some changes."""
-  config = sweeps.load(_METHODS).get_config(method)
+  config = config_files.load(_METHODS).get_config(method)
   config.update_from_flattened_dict({**changes, **SPLITS[split], 'seed': seed})
   labels = {
     'data': data,
@@ -66,5 +66,5 @@ def get_sweep():
     )
     for data, split, participation, changes in cases
     for seed in SEEDS
-    for method in sweeps.load(_METHODS).METHODS
+    for method in config_files.load(_METHODS).METHODS
   ]

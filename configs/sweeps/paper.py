@@ -14,7 +14,7 @@ that were found on the digits and MNIST.
 import math
 import pathlib
 
-from fedpm_jax.experiments import sweeps
+from fedpm_jax.experiments import config_files, sweeps
 
 _METHODS = pathlib.Path(__file__).parent.parent / 'methods.py'
 
@@ -30,7 +30,7 @@ PAPER = {
 }
 OFFICIAL = {
   'optimizer.learning_rate': 0.1,
-  'optimizer.options': '{}',
+  'adam.b1': 0.9,
   'weights.gain': math.e,
 }
 SPLITS = {
@@ -54,9 +54,9 @@ def get_sweep():
   runs = []
   for split, changes in SPLITS.items():
     for seed in SEEDS:
-      for method, row in sweeps.load(_METHODS).METHODS.items():
-        config = sweeps.load(_METHODS).get_config(method)
-        of_fedpm = row.get('algorithm.name', 'fedpm') == 'fedpm'
+      for method, row in config_files.load(_METHODS).METHODS.items():
+        config = config_files.load(_METHODS).get_config(method)
+        of_fedpm = row.get('algorithm', 'fedpm') == 'fedpm'
         config.update_from_flattened_dict(
           {**PAPER, **(OFFICIAL if of_fedpm else {}), **changes, 'seed': seed}
         )

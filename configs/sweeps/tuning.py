@@ -15,33 +15,31 @@ too; TernGrad and EDEN with 2 bits were not tried.
     python -m fedpm_jax.report --sweep=runs/tuning
 """
 
-import json
 import pathlib
 
-from fedpm_jax.experiments import sweeps
+from fedpm_jax.experiments import config_files, sweeps
 
 _COMPARISON = pathlib.Path(__file__).with_name('comparison.py')
 RATE = 'optimizer.learning_rate'
-ON_THE_WIRE = ('target_bits', 'levels')  # options of the compressor
 START = {'fedmask': {RATE: 0.13}}  # in place of the row's
 VALUES = {
   ('fedpm', RATE): (0.05, 0.13, 0.3),
-  ('fedpm_regularised', 'regularizer'): (0.3, 1.0, 3.0),
-  ('fedpm_klms', 'target_bits'): (2.0, 3.0, 4.0),
+  ('fedpm_regularised', 'fedpm.regularizer'): (0.3, 1.0, 3.0),
+  ('fedpm_klms', 'relative_entropy.target_bits'): (2.0, 3.0, 4.0),
   ('fedmask', RATE): (0.03, 0.13, 0.3),
-  ('fedmask', 'theta_clip'): (0.05, 0.1, 0.25),
+  ('fedmask', 'fedmask.theta_clip'): (0.05, 0.1, 0.25),
   ('topk', RATE): (0.03, 0.06, 0.13),
   ('fedavg', RATE): (0.0003, 0.001, 0.003, 0.01),
-  ('signsgd', 'server_learning_rate'): (0.0003, 0.001, 0.003),
+  ('signsgd', 'signsgd.server_learning_rate'): (0.0003, 0.001, 0.003),
   ('signsgd', RATE): (0.001, 0.003),
-  ('qsgd', 'levels'): (1, 2, 8),
+  ('qsgd', 'qsgd.levels'): (1, 2, 8),
   ('drive', RATE): (0.0003, 0.001, 0.003),
   ('eden_tenth', RATE): (0.0003, 0.001, 0.003),
 }
 
 
 def get_sweep():
-  compared, runs = sweeps.load(_COMPARISON), []
+  compared, runs = config_files.load(_COMPARISON), []
   rounds = {'digits': 15, 'mnist': 20}
   sets = {'digits': compared.DIGITS, 'mnist': compared.MNIST}
   for data, changes in sets.items():
@@ -56,12 +54,7 @@ def get_sweep():
           changes=changes | START.get(method, {}) | {'rounds': rounds[data]},
         )
         config = made.config
-        if option == RATE:
-          config.optimizer.learning_rate = value
-        else:
-          section = config.wire if option in ON_THE_WIRE else config.algorithm
-          options = json.loads(section.options) | {option: value}
-          section.options = json.dumps(options)
+        config.update_from_flattened_dict({option: value})
         labels = {
           'data': data,
           'method': method,

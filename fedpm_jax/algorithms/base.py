@@ -11,8 +11,8 @@ class Algorithm(NamedTuple):
   """What clients train and what the server believes.
 
   State is carried from round to round and checkpointed; info is only reported.
-  A row of `ALGORITHMS` is called as (network, optimizer, participation=K / M,
-  **options of its own).
+  A row of `ALGORITHMS` is called as (network, optimizer, **options); a row that
+  has an argument `participation` is given K / M too.
 
   Attributes:
     payload: the sort of what is broadcast, a key of `codecs.base.DTYPES`:

@@ -36,7 +36,6 @@ def edge_popup(
   optimizer: optax.GradientTransformation,
   *,
   density: float = 0.5,
-  participation: float = 1.0,
 ) -> base.Algorithm:
   """Federated edge-popup as the functions of an `Algorithm`.
 
@@ -44,12 +43,10 @@ def edge_popup(
     network: the model and its frozen weights.
     optimizer: of the scores.
     density: k as a share of each tensor, in (0, 1).
-    participation: K / M; not used.
 
   Raises:
     ValueError: a constant outside the range above.
   """
-  del participation
   if not 0 < density < 1:
     raise ValueError(f'density must lie in (0, 1), got {density}.')
   layout = network.layout

@@ -44,7 +44,6 @@ def fedavg(
   optimizer: optax.GradientTransformation,
   *,
   server_learning_rate: float = 1.0,
-  participation: float = 1.0,
 ) -> base.Algorithm:
   """FedAvg as the functions of an `Algorithm`.
 
@@ -53,12 +52,10 @@ def fedavg(
       config.weights.kind = 'normal' with gain sqrt(2) (Kaiming).
     optimizer: of the weights, local.
     server_learning_rate: positive; 1 averages.
-    participation: K / M; not used.
 
   Raises:
     ValueError: a constant outside the range above.
   """
-  del participation
   if not server_learning_rate > 0:
     raise ValueError(
       f'server_learning_rate must be positive, got {server_learning_rate}.'

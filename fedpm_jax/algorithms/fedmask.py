@@ -45,7 +45,6 @@ def fedmask(
   *,
   theta_clip: float = 0.25,
   score_std: float = 1.0,
-  participation: float = 1.0,
 ) -> base.Algorithm:
   """FedMask as the functions of an `Algorithm`.
 
@@ -55,12 +54,10 @@ def fedmask(
     theta_clip: theta is kept within [theta_clip, 1 - theta_clip] at the server,
       in (0, 0.5): how far from a change of mind a client starts at most.
     score_std: of s0 ~ N(0, std^2).
-    participation: K / M; not used.
 
   Raises:
     ValueError: a constant outside the range above.
   """
-  del participation
   if not 0 < theta_clip < 0.5:
     raise ValueError(f'theta_clip must lie in (0, 0.5), got {theta_clip}.')
   if not score_std > 0:

@@ -20,9 +20,10 @@ Reference: Isik, Pase, Gunduz, Weissman, Zorzi, "Sparse random networks for
 communication-efficient federated learning", ICLR 2023, algorithms 1 and 2.
 
 Deviations.  Official code: masks there become {0.01, 0.99} before they are
-averaged; we send bits and clip theta at the server (`theta_clip`), which is
-the same arithmetic when the prior is reset every round.  Paper: theta travels
-as the integer q, theta = q / 65536, so that all machines sample alike.
+averaged, so that n ones of K give theta = .01 + .98 n / K.  We send bits and clip
+n / K at the server (`theta_clip`): one client of ten gives .100, and there .108.
+Paper: theta travels as the integer q, theta = q / 65536, so that all machines
+sample alike.
 
 With `regularizer` the local loss gets + (lambda / d) sum_i theta_i, which makes
 masks sparser: Mestoukirdi, Esrafilian, Gesbert, Li, Gresset, "Sparser random
@@ -30,8 +31,9 @@ networks exist: enforcing communication-efficient federated learning via
 regularization", arXiv 2309.10834, 2023.
 """
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -130,18 +132,7 @@ def fedpm(
   Raises:
     ValueError: a constant outside the range above.
   """
-  if lambda_0 < 1:
-    raise ValueError(f'lambda_0 must be at least 1, got {lambda_0}.')
-  if not 0 <= theta_clip < 0.5:
-    raise ValueError(f'theta_clip must lie in [0, 0.5), got {theta_clip}.')
-  if score_std < 0:
-    raise ValueError(f'score_std must not be negative, got {score_std}.')
-  if not regularizer >= 0:
-    raise ValueError(f'regularizer must be at least 0, got {regularizer}.')
-  if estimator not in masks.ESTIMATORS:
-    raise ValueError(
-      f'estimator must be one of {sorted(masks.ESTIMATORS)}, got {estimator!r}.'
-    )
+  _check(regularizer, estimator, score_std, lambda_0, theta_clip)
   reset_prior = reset_schedule(
     prior_schedule, every=prior_reset_every, participation=participation
   )
@@ -156,9 +147,6 @@ def fedpm(
     fresh = optimizer.init(tensors) if persistent_optimizer else ()
     return ServerState(prior, prior, q), fresh
 
-  def broadcast(state):
-    return state.q
-
   def receive(q):
     # Tensor by tensor: a flat vector would be cut and joined in every step.
     flat = network.weights(), masks.scores_of(q)
@@ -166,20 +154,7 @@ def fedpm(
 
   def client_update(received, batches, client_state, step_keys):
     weights, scores = received
-
-    def gradient(scores, images, labels, valid, step_key):
-      theta = jax.tree.map(jax.nn.sigmoid, scores)
-      q = jax.tree.map(masks.quantise, theta)
-      params = jax.tree.map(jnp.multiply, weights, masks.sample(step_key, q))
-      loss = lambda p: local.mean_loss(network.apply, p, images, labels, valid)
-      grads, sums = jax.grad(loss, has_aux=True)(params)
-      grads = masks.scores_gradient(grads, weights, theta, estimator=estimator)
-      if regularizer:
-        penalty = regularizer / layout.num_parameters
-        add = lambda gradient, t: gradient + penalty * t * (1 - t)
-        grads = jax.tree.map(add, grads, theta)
-      return grads, sums
-
+    gradient = _gradient_of_scores(network, weights, estimator, regularizer)
     state = client_state if persistent_optimizer else optimizer.init(scores)
     scores, state, sums = local.train(
       gradient, optimizer, scores, state, batches, step_keys
@@ -198,30 +173,78 @@ def fedpm(
     state = ServerState(alpha, beta, masks.quantise(theta))
     return state, ServerInfo(jnp.mean(theta))
 
-  def depends_only_on_round(round_idx):
-    return bool(reset_prior(round_idx))
-
-  def eval_params(state, key):
-    weights = network.weights()
-    return {
-      'sampled': weights * masks.sample(key, state.q),
-      'mean': weights * masks.theta_of(state.q),
-      'threshold': weights * (state.q >= masks.SCALE // 2),
-    }
-
-  def model(state, key):
-    return masks.sample(key, state.q)
-
   return base.Algorithm(
     payload='theta',
     update='theta',
     aggregated='mask',
     init=init,
-    broadcast=broadcast,
+    broadcast=lambda state: state.q,
     receive=receive,
     client_update=client_update,
     server_update=server_update,
-    depends_only_on_round=depends_only_on_round,
-    eval_params=eval_params,
-    model=model,
+    depends_only_on_round=lambda round_idx: bool(reset_prior(round_idx)),
+    eval_params=functools.partial(_networks, network),
+    model=lambda state, key: masks.sample(key, state.q),
   )
+
+
+def _gradient_of_scores(
+  network: Network, weights: Any, estimator: str, regularizer: float
+) -> local.Gradient:
+  """The gradient of a minibatch's loss by the scores.
+
+  Args:
+    network: whose loss it is.
+    weights: the frozen ones, a tree.
+    estimator: see `fedpm`.
+    regularizer: see `fedpm`.
+  """
+
+  def gradient(scores, images, labels, valid, step_key):
+    theta = jax.tree.map(jax.nn.sigmoid, scores)
+    q = jax.tree.map(masks.quantise, theta)
+    params = jax.tree.map(jnp.multiply, weights, masks.sample(step_key, q))
+    loss = lambda p: local.mean_loss(network.apply, p, images, labels, valid)
+    grads, sums = jax.grad(loss, has_aux=True)(params)
+    grads = masks.scores_gradient(grads, weights, theta, estimator=estimator)
+    if regularizer:
+      penalty = regularizer / network.layout.num_parameters
+      add = lambda gradient, t: gradient + penalty * t * (1 - t)
+      grads = jax.tree.map(add, grads, theta)
+    return grads, sums
+
+  return gradient
+
+
+def _networks(
+  network: Network, state: ServerState, key: jax.Array
+) -> dict[str, jax.Array]:
+  """The networks that theta stands for, each under its name, `[d]`."""
+  weights = network.weights()
+  return {
+    'sampled': weights * masks.sample(key, state.q),
+    'mean': weights * masks.theta_of(state.q),
+    'threshold': weights * (state.q >= masks.SCALE // 2),
+  }
+
+
+def _check(
+  regularizer: float,
+  estimator: str,
+  score_std: float,
+  lambda_0: float,
+  theta_clip: float,
+) -> None:
+  """Raises ValueError for a constant outside the range that `fedpm` states."""
+  if lambda_0 < 1:
+    raise ValueError(f'lambda_0 must be at least 1, got {lambda_0}.')
+  if not 0 <= theta_clip < 0.5:
+    raise ValueError(f'theta_clip must lie in [0, 0.5), got {theta_clip}.')
+  if score_std < 0:
+    raise ValueError(f'score_std must not be negative, got {score_std}.')
+  if not regularizer >= 0:
+    raise ValueError(f'regularizer must be at least 0, got {regularizer}.')
+  if estimator not in masks.ESTIMATORS:
+    raise ValueError(
+      f'estimator must be one of {sorted(masks.ESTIMATORS)}, got {estimator!r}.'
+    )

@@ -7,12 +7,15 @@ Dimensions: N examples of the whole training set, S local steps, B batch, d.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+
+_Tree = TypeVar('_Tree')
 
 
 class ClientBatches(NamedTuple):
@@ -61,7 +64,7 @@ def sums(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> Sums:
 
 def mean_loss(
   apply: Callable[[Any, jax.Array], jax.Array],
-  params: Any,
+  params: chex.ArrayTree,
   images: jax.Array,
   labels: jax.Array,
   valid: jax.Array,
@@ -79,11 +82,11 @@ Gradient = Callable[..., tuple[jax.Array, Sums]]
 def train(
   gradient: Gradient,
   optimizer: optax.GradientTransformation,
-  variables: Any,
+  variables: _Tree,
   optimizer_state: optax.OptState,
   batches: ClientBatches,
   step_keys: jax.Array,
-) -> tuple[Any, optax.OptState, Sums]:
+) -> tuple[_Tree, optax.OptState, Sums]:
   """Runs a client's S local steps.
 
   A step without an example, the padding of a small client, changes nothing:
@@ -120,7 +123,7 @@ def train(
     )
     if batches.rate is not None:
       updates = jax.tree.map(lambda step: batches.rate * step, updates)
-    variables = optax.apply_updates(variables, updates)
+    variables: Any = optax.apply_updates(variables, updates)
     return variables, optimizer_state, jax.tree.map(jnp.add, so_far, total)
 
   zero = Sums(jnp.float32(0), jnp.int32(0), jnp.int32(0))

@@ -47,7 +47,6 @@ def signsgd(
   optimizer: optax.GradientTransformation,
   *,
   server_learning_rate: float = 0.001,
-  participation: float = 1.0,
 ) -> base.Algorithm:
   """SignSGD with majority vote as the functions of an `Algorithm`.
 
@@ -55,12 +54,10 @@ def signsgd(
     network: the model and where its weights start; see `fedavg.fedavg`.
     optimizer: of the weights, local.
     server_learning_rate: eta, how far every weight moves in a round, positive.
-    participation: K / M; not used.
 
   Raises:
     ValueError: a constant outside the range above.
   """
-  del participation
   if not server_learning_rate > 0:
     raise ValueError(
       f'server_learning_rate must be positive, got {server_learning_rate}.'

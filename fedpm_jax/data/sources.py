@@ -1,16 +1,16 @@
 """Data sets as arrays in memory: the embedded digits, and prepared TFDS data.
 
 `load('digits')` works everywhere, offline.  Any other name is looked up among
-the directories that TensorFlow Datasets has prepared; nothing is downloaded
-and TensorFlow is not imported, so a missing data set is one line at once and
-not minutes of retries.  Decoding tens of thousands of PNG images takes ten
-seconds, so the arrays are cached.
+the directories that TensorFlow Datasets has prepared.  Nothing is downloaded
+and TensorFlow is not imported, so a missing data set gives one line at once
+instead of minutes of retries.  Decoding tens of thousands of PNG images takes
+ten seconds, so the arrays are cached.
 """
 
 import hashlib
 import os
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tqdm
@@ -25,10 +25,11 @@ CACHE_FORMAT = 1
 # Data sets whose files hold every image with rows and columns swapped.
 TRANSPOSED = ('emnist', 'emnist47_proxy')
 
-# Splits the embedded digits, whatever the seed of an experiment is.
+# How many of the embedded digits are test examples.  These are always the same
+# ones, whatever the seed of an experiment is.
 _DIGITS_TEST = 360
 
-# Read together, records cost half of what they cost one by one.
+# Records that are read together cost half of what they cost one by one.
 _DECODE_CHUNK = 500
 
 
@@ -37,11 +38,13 @@ class Dataset(NamedTuple):
 
   Attributes:
     name: as given to `load`.
-    x_train: uint8 `[N, H, W, C]`.
+    x_train: `[N, H, W, C]`, uint8, or float32 with a `value_range`.
     y_train: int32 `[N]`, in [0, num_classes).
-    x_test: uint8 `[N_test, H, W, C]`.
+    x_test: `[N_test, H, W, C]`, of the same type.
     y_test: int32 `[N_test]`, in [0, num_classes).
     num_classes: how many classes a label may name.
+    value_range: (low, high) of float images, which are scaled from it to
+      [-1, 1]; None where they are uint8, scaled from [0, 255].
   """
 
   name: str
@@ -50,6 +53,7 @@ class Dataset(NamedTuple):
   x_test: np.ndarray
   y_test: np.ndarray
   num_classes: int
+  value_range: tuple[float, float] | None = None
 
 
 def load(
@@ -72,8 +76,9 @@ def load(
     The data set; the images of EMNIST are turned upright.
 
   Raises:
-    DataNotFound: not prepared under data_dir, not as array_record, or damaged.
-    ValueError: a malformed name, or features other than image and label.
+    DataNotFound: the data set is not prepared under data_dir, not stored as
+      array_record, or damaged.
+    ValueError: the name is malformed, or the features are not image and label.
   """
   if name == 'digits':
     return _digits()
@@ -100,12 +105,19 @@ def load(
   for path in paths:
     arrays = cache.read(path, key)
     if arrays is not None:
-      return Dataset(name, **arrays)._replace(
-        num_classes=int(arrays['num_classes'])
+      return Dataset(
+        name,
+        arrays['x_train'],
+        arrays['y_train'],
+        arrays['x_test'],
+        arrays['y_test'],
+        int(arrays['num_classes']),
       )
   dataset = _decode(name, root, directory)
+  # The first folder that can be written gets the cache; without any, the data
+  # are decoded again next time.
   arrays = dataset._asdict()
-  del arrays['name']
+  del arrays['name'], arrays['value_range']  # of a named set: uint8
   for path in paths:
     try:
       cache.write(path, key, arrays)
@@ -119,12 +131,14 @@ def _digits() -> Dataset:
   """The 8x8 digits of scikit-learn, 1,437 for training and 360 for testing.
 
   E. Alpaydin and C. Kaynak, "Optical recognition of handwritten digits", UCI
-  Machine Learning Repository, 1998, CC BY 4.0; the part that scikit-learn has,
-  in its order.  A copy, because importing scikit-learn takes over a second.
+  Machine Learning Repository, 1998, CC BY 4.0.  This is a copy of the part that
+  scikit-learn has, in its order, because importing scikit-learn takes over a
+  second.
   """
   with np.load(pathlib.Path(__file__).with_name('digits.npz')) as stored:
     images, labels = stored['images'], stored['labels'].astype(np.int32)
-  # 0..16 to 0..255, rounded in integers, which no library can round otherwise.
+  # 0..16 to 0..255, rounded in integers, because every library computes these
+  # alike.
   images = (images.astype(np.int64) * 255 + 8) // 16
   images = images.astype(np.uint8)[..., None]
   # scikit-learn's train_test_split(..., test_size=0.2, random_state=0), so that
@@ -137,30 +151,21 @@ def _digits() -> Dataset:
 
 
 def _decode(name: str, root: pathlib.Path, directory: pathlib.Path) -> Dataset:
-  """Decodes both splits, in index order, of the data set in `directory`."""
-  import tensorflow_datasets as tfds
+  """Decodes both splits of the data set in `directory`, in index order.
 
+  Args:
+    name: as given to `load`, for messages.
+    root: the TFDS directory.
+    directory: the version directory of the data set, below `root`.
+  """
   relative = directory.relative_to(root)
-  splits = ['train', 'test']
   try:
-    try:
-      # With the version in the name, files win over the library's own builder
-      # and whatever it would look up on the network.
-      train, test = tfds.data_source(
-        f'{relative.parent.as_posix()}:{relative.name}',
-        split=splits,
-        data_dir=root,
-        download=False,
-      )
-    except ValueError:  # a directory whose name is none of the library's
-      builder = tfds.builder_from_directory(directory)
-      train, test = builder.as_data_source(splits)
-    features = train.dataset_info.features
-    image, label = _image_and_label(name, features, tfds.features)
+    train, test = _open(root, directory)
+    shape, num_classes = _shape_and_classes(name, train.dataset_info.features)
     test[0]  # so that a missing file shows before a minute of decoding
     arrays = []
-    for split, source in zip(splits, (train, test), strict=True):
-      x = np.empty((len(source), *image.shape), np.uint8)
+    for split, source in (('train', train), ('test', test)):
+      x = np.empty((len(source), *shape), np.uint8)
       y = np.empty(len(source), np.int32)
       # `disable=None` shows the bar on a terminal only.
       with tqdm.tqdm(
@@ -180,21 +185,57 @@ def _decode(name: str, root: pathlib.Path, directory: pathlib.Path) -> Dataset:
     ) from error
   x_train, y_train, x_test, y_test = arrays
   for y in (y_train, y_test):
-    if len(y) == 0 or y.min() < 0 or y.max() >= label.num_classes:
+    if len(y) == 0 or y.min() < 0 or y.max() >= num_classes:
       raise ValueError(
-        f'Data set {name!r} must have labels in [0, {label.num_classes}), got'
+        f'Data set {name!r} must have labels in [0, {num_classes}), got'
         f' {np.unique(y)}.'
       )
   if relative.parts[0] in TRANSPOSED:
     x_train = np.ascontiguousarray(x_train.swapaxes(1, 2))
     x_test = np.ascontiguousarray(x_test.swapaxes(1, 2))
-  return Dataset(name, x_train, y_train, x_test, y_test, label.num_classes)
+  return Dataset(name, x_train, y_train, x_test, y_test, num_classes)
 
 
-def _image_and_label(name, features, kinds):
-  """The features of that name, or a ValueError that lists what there is."""
+def _open(root: pathlib.Path, directory: pathlib.Path) -> tuple[Any, Any]:
+  """The splits train and test, as data sources of TFDS (which has no types)."""
+  # A cached data set, and the digits, do not need this import.
+  import tensorflow_datasets as tfds
+
+  relative = directory.relative_to(root)
+  splits = ['train', 'test']
+  try:
+    # With the version in the name, the library takes the files in `root`, and
+    # neither its own builder nor what that would look up on the network.
+    train, test = tfds.data_source(
+      f'{relative.parent.as_posix()}:{relative.name}',
+      split=splits,
+      data_dir=root,
+      download=False,
+    )
+  except ValueError:  # a directory whose name is none of the library's
+    builder: Any = tfds.builder_from_directory(directory)
+    train, test = builder.as_data_source(splits)
+  return train, test
+
+
+def _shape_and_classes(
+  name: str, features: Any
+) -> tuple[tuple[int, int, int], int]:
+  """The shape of an image and the number of classes.
+
+  Args:
+    name: of the data set, for messages.
+    features: what TFDS says about its examples.
+
+  Raises:
+    ValueError: there is no such image or label; it lists what there is.
+  """
+  import tensorflow_datasets as tfds
+
+  kinds: Any = tfds.features
   found = dict(features.items()) if hasattr(features, 'items') else {}
-  image, label = found.get('image'), found.get('label')
+  image: Any = found.get('image')
+  label: Any = found.get('label')
   if (
     isinstance(image, kinds.Image)
     and isinstance(label, kinds.ClassLabel)
@@ -202,7 +243,7 @@ def _image_and_label(name, features, kinds):
     and len(image.shape) == 3
     and None not in image.shape
   ):
-    return image, label
+    return image.shape, label.num_classes
   raise ValueError(
     f'Data set {name!r} must have the features image (Image, uint8, [H, W, C]'
     f' of fixed size) and label (ClassLabel), got {found or features}.'

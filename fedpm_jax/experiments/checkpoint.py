@@ -60,7 +60,7 @@ class Checkpoints:
       return None
     run = self._manager.restore(
       step, args=orbax.args.Composite(run=orbax.args.JsonRestore())
-    ).run
+    )['run']
     changes = differences(run['config'], config)
     if changes:
       raise ValueError(
@@ -68,7 +68,7 @@ class Checkpoints:
         f' another config: {"; ".join(changes)}. Use the same config, or a'
         ' new --workdir.'
       )
-    found = self._manager.item_metadata(step).state
+    found = self._manager.item_metadata(step)['state']
     _check_same(like, found)
     state = self._manager.restore(
       step,
@@ -77,7 +77,7 @@ class Checkpoints:
           jax.tree.map(orbax.utils.to_shape_dtype_struct, like)
         )
       ),
-    ).state
+    )['state']
     # Orbax ties them to one device; a round spreads them over all.
     state = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state)
     return Restored(state, run['next_round'])

@@ -1,14 +1,17 @@
 """What every codec would have cost for the symbols that a run kept."""
 
 import pathlib
+from typing import Any
 
 from fedpm_jax.experiments import config as configs
-from fedpm_jax.experiments import experiment as experiments
+from fedpm_jax.experiments.experiment import Experiment
 from fedpm_jax.reports import archive, plots
-from fedpm_jax.system import files, machine
+from fedpm_jax.system import files
 
 
-def compare_codecs(workdir: pathlib.Path, *, data_dir: str = '') -> str:
+def compare_codecs(
+  workdir: pathlib.Path, *, data_dir: str = '', **own: Any
+) -> str:
   """What every codec would have cost for the symbols that a run kept.
 
   Writes bits.csv and bits.png beside them.
@@ -16,6 +19,7 @@ def compare_codecs(workdir: pathlib.Path, *, data_dir: str = '') -> str:
   Args:
     workdir: of the run.
     data_dir: of TFDS, as `config.data.dir`, which a run does not note down.
+    **own: objects that the run was trained with; see `Experiment`.
 
   Returns:
     A Markdown table, a row per kept round.
@@ -24,10 +28,9 @@ def compare_codecs(workdir: pathlib.Path, *, data_dir: str = '') -> str:
     ValueError: the run kept no symbols, or is of another version.
   """
   kept = archive.load(workdir)
-  config = configs.from_dict(files.read_json(workdir / 'config.json'))
+  config = configs.from_dict(files.read_json(workdir / 'config.json'), own)
   config.data.dir = data_dir
-  machine.use_all_cores()
-  costs = experiments.costs(experiments.build(config), kept)
+  costs = Experiment(config, **own).codec_costs(kept)
   columns = list(max(costs, key=len))
   lines = [','.join(columns)]
   for row in costs:

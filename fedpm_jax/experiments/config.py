@@ -1,102 +1,194 @@
 """The configuration: every key with its default, and what is wrong with one.
 
-A ConfigDict comes no further than this file, method.py, experiment.py, train.py
-and what runs many of them.
+`KEYS` lists the keys of the experiment.  Each algorithm, compressor, optimiser
+and schedule with options has a section of its name beside them, made from its
+function's signature: `config.fedpm.lambda_0`, `config.adam.b1`.
+
+A ConfigDict comes no further than this folder.
 """
 
+import copy
+import difflib
+import inspect
 import json
-from typing import Any
+import math
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import ml_collections
 import optax
+from ml_collections import config_dict
 
+from fedpm_jax.algorithms import ALGORITHMS
+from fedpm_jax.compressors import COMPRESSORS
+from fedpm_jax.experiments import options
+from fedpm_jax.experiments.options import Option, key
+from fedpm_jax.experiments.schedules import SCHEDULES
 
-def default() -> ml_collections.ConfigDict:
-  """Every key there is; an experiment's file changes some of them."""
-  return ml_collections.ConfigDict(
-    {
-      'seed': 0,  # of everything random
-      'rounds': 30,
-      'num_clients': 10,  # M, the population
-      'clients_per_round': 10,  # K, drawn without replacement
-      'local_epochs': 3,
-      'batch_size': 32,
-      'model': 'conv4',  # conv2, conv4, conv6, conv8, conv10, cnn, lenet
-      'data': {
-        'name': 'digits',  # embedded; else a TFDS name, e.g. cifar10
-        'dir': '',  # of TFDS; empty: $TFDS_DATA_DIR, ~/tensorflow_datasets
-        'cache_dir': '',  # of decoded arrays; empty: in the folder above
-        'partition': 'iid',  # iid, c_max, classes, dirichlet
-        'classes_per_client': 2,  # for c_max and classes
-        'alpha': 0.3,  # for dirichlet
-        'sizes': 'equal',  # equal, unequal
-        'max_examples': 0,  # a client's, 0 for all
-      },
-      'weights': {
-        'kind': 'signed_constant',  # signed_constant, uniform, normal
-        'gain': 2.718281828459045,  # std = gain / sqrt(fan_in); e, sqrt(2)
-      },
-      'algorithm': {
-        'name': 'fedpm',  # fedpm, fedmask, edge_popup, fedavg, signsgd
-        # JSON; what there is, and its defaults, stand in algorithms/<name>.py:
-        # for FedPM e.g. '{"estimator": "official", "lambda_0": 1.0}'.
-        'options': '{}',
-      },
-      'optimizer': {
-        'name': 'adam',  # any function of optax that takes a learning rate
-        'learning_rate': 0.1,
-        'options': '{}',  # JSON, e.g. '{"momentum": 0.9}'
-      },
-      'wire': {
-        # bernoulli, relative_entropy, mask_delta; mask; sign; identity,
-        # terngrad, qsgd, drive, eden: README.md has the table of methods.
-        'compressor': 'bernoulli',
-        'options': '{}',  # JSON, of the compressor
-        # Masks: bitpack, frequency, per_tensor, per_level, prior (where theta is
-        # the probability of a bit), dither (bernoulli);
-        # index: relative_entropy; raw: identity; levels: the other dense ones.
-        'uplink': 'dither',
-        # theta_raw, theta_levels, theta_news; raw for dense weights
-        'downlink': 'theta_news',
-        # Whether to refuse what only works where the server knows the clients'
-        # random numbers.  In a simulation it could derive them all the same;
-        # a deployment draws them on the client.  See README.md.
-        'private_randomness': False,
-        'keep_every': 10,  # rounds whose masks are kept for report --bits
-      },
-      'execution': {
-        'lowering': 'auto',  # of convolutions, see models/lowering.py
-        # Of activations and products: float32, or bfloat16 on a GPU or TPU.
-        'dtype': 'float32',
-        'devices': 0,  # at most so many, 0 for all
-        'chunk': 1,  # clients vectorised at a time on a device
-      },
-      'evaluation': {'every': 1, 'batch_size': 250},  # rounds; images
-      'checkpoint': {'every': 10, 'keep': 2},  # rounds; checkpoints
-    }
-  )
+if TYPE_CHECKING:
 
+  class Config(Any):
+    """A ConfigDict with the keys of `every_key`.
+
+    Its attributes are made at run time, so that a type checker takes any; `default`
+    locks it, and a key that is not there is an AttributeError.
+    """
+
+else:
+  Config = ml_collections.ConfigDict
+
+KEYS: dict[str, Option] = {
+  'seed': key(0, 'of everything random, in [0, 2^32)'),
+  'rounds': key(30, 'communication rounds', 1),
+  'num_clients': key(10, 'M, the population', 1),
+  'clients_per_round': key(10, 'K, drawn without replacement', 1),
+  'local_epochs': key(3, 'epochs of a client in a round', 1),
+  'batch_size': key(32, 'B, images a local step', 1),
+  'model': key('conv4', 'conv2, conv4, conv6, conv8, conv10, cnn or lenet'),
+  'algorithm': key('fedpm', f'what clients train: {", ".join(ALGORITHMS)}'),
+  'data.name': key('digits', 'digits is embedded; else a TFDS name'),
+  'data.dir': key('', 'of TFDS; empty: $TFDS_DATA_DIR, ~/tensorflow_datasets'),
+  'data.cache_dir': key('', 'of decoded arrays; empty: in the folder above'),
+  'data.partition': key('iid', 'iid, c_max, classes or dirichlet'),
+  'data.classes_per_client': key(2, 'for c_max and classes'),
+  'data.alpha': key(0.3, 'for dirichlet; small is more skewed'),
+  'data.sizes': key('equal', 'equal or unequal'),
+  'data.max_examples': key(0, "a client's; 0: all", 0),
+  'weights.kind': key('signed_constant', 'signed_constant, uniform or normal'),
+  'weights.gain': key(math.e, 'std = gain / sqrt(fan_in)'),
+  'optimizer.name': key('adam', 'an optimiser of optax'),
+  'optimizer.learning_rate': key(0.1, 'of local steps'),
+  'optimizer.schedule': key(
+    'constant', f'of the rate over rounds: {", ".join(SCHEDULES)}'
+  ),
+  'wire.compressor': key(
+    'bernoulli', f'from an update to symbols: {", ".join(COMPRESSORS)}'
+  ),
+  'wire.uplink': key('dither', "codec of a client's symbols"),
+  'wire.downlink': key('theta_news', 'codec of what the server broadcasts'),
+  # In a simulation the server could derive the clients' random numbers all the
+  # same; a deployment draws them on the client.
+  'wire.private_randomness': key(
+    False, 'refuse what needs the server to know random numbers of clients'
+  ),
+  'wire.keep_every': key(
+    10, 'rounds whose masks are kept for report --bits; 0: none', 0
+  ),
+  'execution.lowering': key(
+    'auto', 'of convolutions: auto, winograd, mixed, im2col or lax'
+  ),
+  'execution.dtype': key('float32', 'of activations; bfloat16 on a GPU or TPU'),
+  'execution.devices': key(0, 'at most so many; 0: all', 0),
+  'execution.chunk': key(1, 'clients vectorised at a time on a device', 1),
+  'evaluation.every': key(1, 'rounds', 1),
+  'evaluation.batch_size': key(250, 'test images at a time', 1),
+  'checkpoint.every': key(10, 'rounds', 1),
+  'checkpoint.keep': key(2, 'checkpoints', 1),
+}
 
 # Where a run finds its data is no part of the experiment.
 _NOT_COMPARED = (('data', 'dir'), ('data', 'cache_dir'))
 
 
-def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """The nested dict that determines a run: written, compared, checkpointed."""
-  plain = config.to_dict()
-  for section, key in _NOT_COMPARED:
-    plain[section].pop(key)
+def _optimizers() -> dict[str, Callable[..., Any]]:
+  """The functions of optax whose first argument is a learning rate."""
+  found = {}
+  for name in sorted(vars(optax)):
+    function = getattr(optax, name)
+    if inspect.isfunction(function) and not name.startswith(('_', 'scale_by')):
+      parameters = list(inspect.signature(function).parameters)
+      if parameters and parameters[0] == 'learning_rate':
+        found[name] = function
+  return found
+
+
+OPTIMIZERS = _optimizers()
+
+
+def _sections() -> dict[str, dict[str, Option]]:
+  """The options of every row that has some."""
+  rows = {**ALGORITHMS, **COMPRESSORS, **SCHEDULES}
+  found = {name: options.of(row) for name, row in rows.items()}
+  for name, optimizer in OPTIMIZERS.items():
+    found[name] = options.of_optimizer(optimizer)
+  return {name: section for name, section in found.items() if section}
+
+
+SECTIONS = _sections()
+
+
+def every_key() -> dict[str, Option]:
+  """All keys, dotted: those of the experiment, then every row's options."""
+  rows = {
+    f'{name}.{option}': value
+    for name, section in SECTIONS.items()
+    for option, value in section.items()
+  }
+  return KEYS | rows
+
+
+def default() -> Config:
+  """Every key there is; an experiment's file changes some of them.
+
+  It is locked, so that a key that is not there is an error and no new key.
+  """
+  nested: dict[str, Any] = {}
+  for path, option in every_key().items():
+    section, _, name = path.rpartition('.')
+    value = option.default
+    if value is None:
+      value = config_dict.placeholder(option.kind)
+    (nested.setdefault(section, {}) if section else nested)[name] = value
+  return Config(nested).lock()
+
+
+def used_sections(config: Config) -> list[str]:
+  """The rows that a configuration names, those with options."""
+  rows = (
+    config.algorithm,
+    config.wire.compressor,
+    config.optimizer.name,
+    config.optimizer.schedule,
+  )
+  return [name for name in rows if name in SECTIONS]
+
+
+def options_of(config: Config, name: str) -> dict[str, Any]:
+  """The options of a row, as keyword arguments of its function."""
+  return config[name].to_dict() if name in SECTIONS else {}
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+  """The nested dict that determines a run: written, compared, checkpointed.
+
+  Options of rows that the run does not use are left out.
+  """
+  used = used_sections(config)
+  plain = {
+    name: value
+    for name, value in config.to_dict().items()
+    if name in used or name not in SECTIONS
+  }
+  for section, name in _NOT_COMPARED:
+    plain[section].pop(name)
   return json.loads(json.dumps(plain))
 
 
-def from_dict(plain: dict[str, Any]) -> ml_collections.ConfigDict:
+def from_dict(plain: dict[str, Any], own: Iterable[str] = ()) -> Config:
   """The configuration of a run from its config.json.
 
+  Args:
+    plain: what `to_dict` made.
+    own: which parts are handed over as objects, such as 'model'; what the file
+      says of them names nothing.
+
   Raises:
-    ValueError: it has other keys than this version of the package.
+    ValueError: it has other keys than this version of the package, or names an
+      object that is not handed over.
   """
-  config = default()
+  config, plain = default(), copy.deepcopy(plain)
   try:
+    _leave_out_own(plain, set(own))
     config.update(plain)
   except (KeyError, AttributeError, TypeError) as error:
     raise ValueError(
@@ -105,34 +197,78 @@ def from_dict(plain: dict[str, Any]) -> ml_collections.ConfigDict:
   return config
 
 
-def validate(config: ml_collections.ConfigDict) -> None:
+_OWN = {  # where `build.describe` writes of which part
+  'model': ('model',),
+  'algorithm': ('algorithm',),
+  'compressor': ('wire', 'compressor'),
+  'optimizer': ('optimizer', 'name'),
+  'dataset': ('data', 'name'),
+  'clients': ('data', 'partition'),
+}
+
+
+def _leave_out_own(plain: dict[str, Any], own: set[str]) -> None:
+  """Drops the descriptions of objects; ValueError where one is missing."""
+  for part, path in _OWN.items():
+    section = plain
+    for name in path[:-1]:
+      section = section[name]
+    found = section[path[-1]]
+    if found.startswith('own'):
+      if part not in own:
+        raise ValueError(
+          f'The run was trained with a {part} of its own ({found}): hand it'
+          f' over, {part}=..., or by --config=FILE with get_parts.'
+        )
+      del section[path[-1]]
+
+
+def override(config: Config, path: str, text: str) -> None:
+  """Sets a key from its text on a command line.
+
+  Args:
+    config: is changed.
+    path: dotted, such as 'fedpm.lambda_0'.
+    text: the value.
+
+  Raises:
+    ValueError: there is no such key (it names the nearest), or the text is no
+      value of its type.
+  """
+  keys = every_key()
+  if path not in keys:
+    near = difflib.get_close_matches(path, keys, 1, 0.5)
+    tail = path.rpartition('.')[2]
+    near = near or [k for k in keys if k.rpartition('.')[2] == tail]
+    hint = f'did you mean config.{near[0]}? ' if near else ''
+    raise ValueError(
+      f'config has no key {path!r}: {hint}--list shows all keys.'
+    )
+  try:
+    value = options.parse(text, keys[path].kind)
+  except ValueError as error:
+    raise ValueError(f'config.{path}: {error}.') from error
+  config.update_from_flattened_dict({path: value})
+
+
+def validate(config: Config) -> None:
   """Raises ValueError for the first number that cannot be meant.
 
   Names (of a model, a codec, a partition, ...) are checked where their tables
   are, also before anything is computed.
   """
-  at_least_one = (
-    'rounds',
-    'num_clients',
-    'clients_per_round',
-    'local_epochs',
-    'batch_size',
-    'execution.chunk',
-    'evaluation.every',
-    'evaluation.batch_size',
-    'checkpoint.every',
-    'checkpoint.keep',
-  )
-  at_least_zero = (
-    'data.max_examples',
-    'execution.devices',
-    'wire.keep_every',
-  )
-  for low, keys in ((1, at_least_one), (0, at_least_zero)):
-    for key in keys:
-      value = _get(config, key)
-      if value < low:
-        raise ValueError(f'config.{key} must be at least {low}, got {value}.')
+  used = used_sections(config)
+  for path, option in every_key().items():
+    section = path.partition('.')[0]
+    if section in SECTIONS and section not in used:
+      continue
+    value = _get(config, path)
+    if option.at_least is not None and value < option.at_least:
+      raise ValueError(
+        f'config.{path} must be at least {option.at_least}, got {value}.'
+      )
+    if isinstance(value, float) and not math.isfinite(value):
+      raise ValueError(f'config.{path} must be finite, got {value}.')
   if not 0 <= config.seed < 2**32:
     raise ValueError(f'config.seed must lie in [0, 2^32), got {config.seed}.')
   if config.clients_per_round > config.num_clients:
@@ -142,40 +278,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     )
 
 
-def optimizer(config: ml_collections.ConfigDict) -> Any:
-  """The optax optimiser of `config.optimizer`.
-
-  Raises:
-    ValueError: optax has no such optimiser, or it refuses the options.
-  """
-  name = config.name
-  make = getattr(optax, name, None)
-  if name.startswith('_') or not callable(make):
-    raise ValueError(
-      'config.optimizer.name must be an optimiser of optax, such as adam or'
-      f' sgd, got {name!r}.'
-    )
-  if not config.learning_rate > 0:
-    raise ValueError(
-      'config.optimizer.learning_rate must be positive, got'
-      f' {config.learning_rate}.'
-    )
-  try:
-    made = make(config.learning_rate, **json.loads(config.options))
-  except (TypeError, ValueError) as error:
-    raise ValueError(
-      f'config.optimizer.options {config.options!r} do not suit'
-      f' optax.{name}: {error}. Expected JSON such as'
-      ' \'{"momentum": 0.9}\'.'
-    ) from error
-  if not isinstance(made, optax.GradientTransformation):
-    raise ValueError(
-      f'optax.{name} is not an optimiser: it made a {type(made).__name__}.'
-    )
-  return made
-
-
-def _get(config: ml_collections.ConfigDict, path: str) -> Any:
+def _get(config: Config, path: str) -> Any:
   for part in path.split('.'):
     config = config[part]
   return config

@@ -1,100 +1,286 @@
-"""From a configuration to the functions of a run; here the ConfigDict ends."""
+"""An experiment: a configuration made to run, one round at a time.
+
+    run = Experiment(config)
+    for row in run.rounds():
+      print(row['eval/accuracy_mean'], row['uplink/bpp_wire'])
+
+Nothing is written, printed or caught here; `experiments.run.train` does that
+around it.
+"""
 
 import pathlib
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
-import ml_collections
+import jax.numpy as jnp
 import numpy as np
+import optax
+from flax import linen as nn
 
-from fedpm_jax.data import batches, partition, sources
-from fedpm_jax.experiments import checkpoint
-from fedpm_jax.experiments import config as configs
-from fedpm_jax.experiments import method as methods
+from fedpm_jax import masks
+from fedpm_jax.algorithms.base import Algorithm
+from fedpm_jax.compressors.base import Compressor
+from fedpm_jax.data import batches
+from fedpm_jax.data.sources import Dataset
+from fedpm_jax.experiments import build, checkpoint
+from fedpm_jax.experiments.config import Config
 from fedpm_jax.models import network as networks
 from fedpm_jax.prng import keys
-from fedpm_jax.protocol import aggregate
+from fedpm_jax.protocol import aggregate, model_file
 from fedpm_jax.protocol.foresight import Foresight
 from fedpm_jax.reports import codec_costs
-from fedpm_jax.simulation import evaluate, rounds
+from fedpm_jax.simulation import evaluate
+from fedpm_jax.simulation.rounds import (
+  Cohort,
+  Engine,
+  Kept,
+  Round,
+  State,
+  make_mesh,
+)
+from fedpm_jax.system import machine
 
 
-class Experiment(NamedTuple):
-  """Everything that `build` makes of a configuration."""
+class Experiment:
+  """A run in memory: where it is, and the functions that move it on.
 
-  config: dict[str, Any]
-  spec: networks.Spec
-  dataset: sources.Dataset
-  parts: list[np.ndarray]  # M clients' examples
-  engine: rounds.Engine
-  evaluate: Any  # (server_state, round_idx) -> metrics
-
-
-def build(
-  config: ml_collections.ConfigDict, dataset: sources.Dataset | None = None
-) -> Experiment:
-  """Turns a configuration into functions; here the ConfigDict ends.
-
-  Args:
-    config: see `fedpm_jax.config.default`.
-    dataset: instead of the one that `config.data` names.
-
-  Raises:
-    ValueError: anything in the configuration that makes no sense, before
-      anything expensive is done.
+  Attributes:
+    config: the nested dict that determines the run.
+    dataset: images and labels.
+    clients: M arrays, which examples each client holds.
+    spec: what determines the random network.
+    engine: runs a round.
+    state: carried from round to round.
+    next_round: 0-based.
   """
-  methods.check(config)
-  if dataset is None:
-    dataset = sources.load(
-      config.data.name,
-      data_dir=config.data.dir or None,
-      cache_dir=config.data.cache_dir or None,
+
+  def __init__(
+    self,
+    config: Config,
+    *,
+    dataset: Dataset | None = None,
+    model: nn.Module | None = None,
+    algorithm: Algorithm | Callable[..., Algorithm] | None = None,
+    compressor: Compressor | Callable[..., Compressor] | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    clients: Sequence[np.ndarray] | None = None,
+  ):
+    """Builds everything, checks it, and computes nothing yet.
+
+    On a CPU, each core becomes a JAX device, if JAX has not started before.
+
+    Args:
+      config: of `fedpm_jax.config`, changed at will.
+      dataset: one's own, in place of what `config.data` names; see `build.Own`,
+        also for the others.
+      model: one's own Flax module.
+      algorithm: one's own.
+      compressor: one's own.
+      optimizer: one's own.
+      clients: one's own split.
+
+    Raises:
+      ValueError: anything that makes no sense, before anything expensive.
+    """
+    own = build.Own(dataset, model, algorithm, compressor, optimizer, clients)
+    build.check(config, own)
+    machine.use_all_cores()
+    self._settings = config.copy_and_resolve_references()
+    self._module = model
+    self.dataset = build.dataset(config, own)
+    self.config = build.describe(config, own)
+    self.spec = build.spec(config, self.dataset, own)
+    network = networks.build(
+      self.spec,
+      module=model,
+      lowering=config.execution.lowering,
+      dtype=config.execution.dtype,
     )
-  spec = networks.Spec(
-    model=config.model,
-    image_shape=tuple(dataset.x_train.shape[1:]),
-    num_classes=dataset.num_classes,
-    seed=config.seed,
-    weight_kind=config.weights.kind,
-    weight_gain=config.weights.gain,
-  )
-  network = networks.build(
-    spec, lowering=config.execution.lowering, dtype=config.execution.dtype
-  )
-  parts = partition.split(
-    config.data.partition,
-    dataset.y_train,
-    num_clients=config.num_clients,
-    seed=config.seed,
-    classes_per_client=config.data.classes_per_client,
-    alpha=config.data.alpha,
-    sizes=config.data.sizes,
-    max_examples=config.data.max_examples or None,
-  )
-  method = methods.build(config, network)
-  mesh = rounds.make_mesh(
-    config.clients_per_round, max_devices=config.execution.devices
-  )
-  engine = rounds.Engine(
-    method,
-    seed=config.seed,
-    num_clients=config.num_clients,
-    images=dataset.x_train,
-    labels=dataset.y_train,
-    mesh=mesh,
-    chunk=config.execution.chunk,
-  )
-  return Experiment(
-    configs.to_dict(config),
-    spec,
-    dataset,
-    parts,
-    engine,
-    _evaluation(config, dataset, network, method.algorithm, mesh),
-  )
+    self.clients = build.clients(config, self.dataset.y_train, own)
+    mesh = make_mesh(
+      config.clients_per_round, max_devices=config.execution.devices
+    )
+    self.engine = Engine(
+      build.method(config, network, own),
+      seed=config.seed,
+      num_clients=config.num_clients,
+      images=self.dataset.x_train,
+      labels=self.dataset.y_train,
+      mesh=mesh,
+      chunk=config.execution.chunk,
+      rate=build.rate(config),
+    )
+    self._evaluate = _evaluation(config, self.dataset, self.engine, mesh)
+    self._state: State | None = None
+    self._foreseen = None
+    self.next_round = 0
+
+  @property
+  def state(self) -> State:
+    """The state before round `next_round`."""
+    if self._state is None:
+      self._state = self.engine.init()
+    return self._state
+
+  @property
+  def num_rounds(self) -> int:
+    """`config.rounds`."""
+    return self._settings.rounds
+
+  def set_state(self, state: State, next_round: int) -> None:
+    """Goes on from a state, for example from a checkpoint's."""
+    self._state, self.next_round, self._foreseen = state, next_round, None
+
+  def rounds(self) -> Iterator[dict[str, Any]]:
+    """Runs the rounds that are left, one whenever the next row is asked for.
+
+    Yields:
+      The round's metrics, named as in `reports.records.UNITS`; those of the test
+      set where `config.evaluation.every` says so, and in the last round.
+    """
+    every, last = self._settings.evaluation.every, self.num_rounds - 1
+    while self.next_round <= last:
+      done = self.run_round()
+      row = dict(done.metrics)
+      if checkpoint.is_due(self.next_round - 1, every=every, last=last):
+        row |= self.evaluate()
+      yield row
+
+  def run_round(self, *, keep: bool = False) -> Round:
+    """One round; the state moves on.
+
+    Args:
+      keep: whether to return what crosses the wire.
+    """
+    t = self.next_round
+    done = self.engine.run(
+      self.state, self.cohort(t), t, foreseen=self._foreseen, keep=keep
+    )
+    self._state, self._foreseen = done.state, done.foreseen
+    self.next_round = t + 1
+    return done
+
+  def cohort(self, round_idx: int) -> Cohort:
+    """Who takes part in a round, and on which examples."""
+    settings = self._settings
+    ids = keys.cohort(
+      settings.seed,
+      round_idx,
+      num_clients=settings.num_clients,
+      clients_per_round=settings.clients_per_round,
+    )
+    plan = batches.plan(
+      self.clients,
+      ids,
+      seed=settings.seed,
+      round_idx=round_idx,
+      epochs=settings.local_epochs,
+      batch_size=settings.batch_size,
+    )
+    return Cohort(ids, plan.indices, plan.valid)
+
+  def evaluate(self) -> dict[str, float]:
+    """Accuracy and loss of the present networks on the test set."""
+    before = time.perf_counter()
+    row = self._evaluate(self.state.server, self.next_round - 1)
+    return row | {'time/eval_s': time.perf_counter() - before}
+
+  def theta(self) -> dict[str, np.ndarray]:
+    """The present probabilities of all mask bits, a tensor each.
+
+    Returns:
+      Such as {'conv_0/kernel': [3, 3, 1, 64], ...}, float32 in (0, 1).
+
+    Raises:
+      ValueError: the method trains no masks.
+    """
+    algorithm = self.engine.method.algorithm
+    if algorithm.payload != 'theta' or algorithm.update == 'delta':
+      raise ValueError(
+        f'config.algorithm = {self.config["algorithm"]!r} trains weights and has'
+        ' no theta; see weights().'
+      )
+    q = np.asarray(algorithm.broadcast(self.state.server))
+    return self._tensors(np.asarray(masks.theta_of(jnp.asarray(q))))
+
+  def weights(self) -> dict[str, np.ndarray]:
+    """The parameters of the mean network, a tensor each."""
+    key = self._final_key()
+    networks_ = self.engine.method.algorithm.eval_params(self.state.server, key)
+    return self._tensors(np.asarray(networks_['mean']))
+
+  def model(self) -> model_file.Model:
+    """The present model: one mask and a seed, or dense weights."""
+    return model_file.make(
+      self.spec, np.asarray(self.final_values(self.state)), self._module
+    )
+
+  def final_values(self, state: State) -> jax.Array:
+    """The mask, or the weights, that a state's model file holds, `[d]`."""
+    return self.engine.method.algorithm.model(state.server, self._final_key())
+
+  def warm_up(self) -> None:
+    """Makes ready what is needed later, for example while XLA compiles."""
+    blank = self.blank_state()
+    self._evaluate(blank.server, 0)
+    model_file.fingerprint(self.spec, self._module)
+    self.final_values(blank)
+
+  def blank_state(self) -> State:
+    """Zeros of the structure, shapes and types of a state."""
+    return jax.tree.map(jnp.zeros_like, jax.eval_shape(self.engine.init))
+
+  def restore(self, workdir: pathlib.Path | str) -> State:
+    """The state in a run's latest checkpoint, to look into.
+
+    Raises:
+      ValueError: there is none, or it belongs to another configuration.
+    """
+    checkpoints = checkpoint.Checkpoints(pathlib.Path(workdir) / 'checkpoints')
+    try:
+      restored = checkpoints.restore(self.blank_state(), self.config)
+    finally:
+      checkpoints.close()
+    if restored is None:
+      raise ValueError(f'There is no checkpoint in {workdir}.')
+    return restored.state
+
+  def codec_costs(self, kept: list[Kept]) -> list[dict[str, Any]]:
+    """What every codec would have cost in some rounds; see `codec_costs`."""
+    # Whatever the run used, what it could have used is compared.
+    method = self.engine.method._replace(**codec_costs.BEST)
+    foresight = Foresight(
+      method,
+      seed=self._settings.seed,
+      aggregation=aggregate.make(method),
+    )
+    rows = []
+    for round_ in kept:
+      rows += codec_costs.costs(round_, foresight, method.network.layout)
+    return rows
+
+  def _final_key(self) -> jax.Array:
+    return keys.derive(self.spec.seed, keys.Purpose.FINAL)
+
+  def _tensors(self, flat: np.ndarray) -> dict[str, np.ndarray]:
+    layout = self.engine.method.network.layout
+    parts = masks.split(layout, flat)
+    return {
+      name: part.reshape(shape)
+      for name, shape, part in zip(
+        layout.names, layout.shapes, parts, strict=True
+      )
+    }
 
 
-def _evaluation(config, dataset, network, algorithm, mesh):
+def _evaluation(
+  config: Config,
+  dataset: Dataset,
+  engine: Engine,
+  mesh: jax.sharding.Mesh,
+) -> Callable[[Any, int], dict[str, float]]:
   """(server_state, round_idx) -> metrics of the whole test set."""
   test = evaluate.padded(
     dataset.x_test,
@@ -102,70 +288,15 @@ def _evaluation(config, dataset, network, algorithm, mesh):
     batch_size=config.evaluation.batch_size,
     shards=mesh.size,
   )
-  test = jax.device_put(
-    test, jax.NamedSharding(mesh, jax.sharding.PartitionSpec('clients'))
+  by_batch = jax.NamedSharding(mesh, jax.sharding.PartitionSpec('clients'))
+  on_devices = jax.device_put(test, by_batch)
+  method, seed = engine.method, config.seed
+  function = evaluate.make_evaluate(
+    method.network, method.algorithm.eval_params, mesh
   )
-  function = evaluate.make_evaluate(network, algorithm.eval_params, mesh)
-  seed = config.seed
 
-  def run(server_state, round_idx):
+  def run(server_state: Any, round_idx: int) -> dict[str, float]:
     key = keys.derive(seed, keys.Purpose.EVALUATE, round_idx=round_idx)
-    return evaluate.to_metrics(function(server_state, key, *test))
+    return evaluate.to_metrics(function(server_state, key, *on_devices))
 
   return run
-
-
-def cohort(experiment: Experiment, round_idx: int) -> rounds.Cohort:
-  """Who takes part in a round, and on which examples."""
-  config = experiment.config
-  ids = keys.cohort(
-    config['seed'],
-    round_idx,
-    num_clients=config['num_clients'],
-    clients_per_round=config['clients_per_round'],
-  )
-  plan = batches.plan(
-    experiment.parts,
-    ids,
-    seed=config['seed'],
-    round_idx=round_idx,
-    epochs=config['local_epochs'],
-    batch_size=config['batch_size'],
-  )
-  return rounds.Cohort(ids, plan.indices, plan.valid)
-
-
-def costs(
-  experiment: Experiment, kept: list[rounds.Kept]
-) -> list[dict[str, Any]]:
-  """What every codec would have cost in some rounds of a run; see `codec_costs.costs`."""
-  engine = experiment.engine
-  # Whatever the run used, what it could have used is compared.
-  method = engine.method._replace(**codec_costs.BEST)
-  foresight = Foresight(
-    method,
-    seed=experiment.config['seed'],
-    aggregation=aggregate.make(method),
-  )
-  rows = []
-  for round_ in kept:
-    rows += codec_costs.costs(round_, foresight, method.network.layout)
-  return rows
-
-
-def restore(
-  experiment: Experiment, workdir: pathlib.Path | str
-) -> rounds.State:
-  """The state in a run's latest checkpoint, to look into.
-
-  Raises:
-    ValueError: there is none, or it belongs to another configuration.
-  """
-  checkpoints = checkpoint.Checkpoints(pathlib.Path(workdir) / 'checkpoints')
-  try:
-    restored = checkpoints.restore(experiment.engine.init(), experiment.config)
-  finally:
-    checkpoints.close()
-  if restored is None:
-    raise ValueError(f'There is no checkpoint in {workdir}.')
-  return restored.state

@@ -2,40 +2,52 @@
 
 import contextlib
 import pathlib
-import signal
-import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import ml_collections
-import numpy as np
 import tqdm
 
-from fedpm_jax.data import partition, sources
+from fedpm_jax.data import partition
 from fedpm_jax.experiments import checkpoint
-from fedpm_jax.experiments import experiment as experiments
-from fedpm_jax.prng import keys
+from fedpm_jax.experiments.config import Config
+from fedpm_jax.experiments.experiment import Experiment
 from fedpm_jax.protocol import model_file
 from fedpm_jax.reports import archive, plots, records
 from fedpm_jax.reports import summary as summaries
-from fedpm_jax.system import files, machine
+from fedpm_jax.system import files
+
+
+class Stopped(Exception):
+  """The run was asked to stop, and can go on from its checkpoint."""
+
+  def __init__(self, workdir: pathlib.Path, rounds_done: int):
+    """After how many rounds."""
+    super().__init__(
+      f'Stopped after round {rounds_done}; the same command continues from'
+      ' there.'
+    )
+    self.workdir = workdir
+    self.rounds_done = rounds_done
 
 
 def train(
-  config: ml_collections.ConfigDict,
+  config: Config,
   workdir: pathlib.Path | str,
   *,
-  dataset: sources.Dataset | None = None,
+  verbose: bool = False,
+  stop: Callable[[], bool] | None = None,
+  **own: Any,
 ) -> dict[str, Any]:
-  """Runs, or continues, an experiment.
+  """Runs, or continues, an experiment, and writes all that is known of it.
 
   Args:
-    config: see `fedpm_jax.config.default`.
+    config: of `fedpm_jax.config`, changed at will.
     workdir: where everything is written; a second call continues there.
-    dataset: instead of the one that `config.data` names.
+    verbose: whether to print progress and tables.
+    stop: asked after each round; where it says yes, a checkpoint is written.
+    **own: objects in place of what the configuration names; see `Experiment`.
 
   Returns:
     The summary, as in `<workdir>/summary.json`.
@@ -44,146 +56,117 @@ def train(
     ValueError: the configuration makes no sense, or is not the one that the
       folder's checkpoint was written with.
     FloatingPointError: training diverged; the last checkpoint is untouched.
+    Stopped: `stop` said so.
   """
   started = time.perf_counter()
   workdir = pathlib.Path(workdir)
-  machine.use_all_cores()
-  experiment = experiments.build(config, dataset)
-  plain, last = experiment.config, config.rounds - 1
-  blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(experiment.engine.init))
-  warm_up = threading.Thread(target=_warm_up, args=(experiment, blank))
-  checkpoints = checkpoint.Checkpoints(
-    workdir / 'checkpoints', keep=config.checkpoint.keep
-  )
-  restored = checkpoints.restore(blank, plain)
-  next_round = restored.next_round if restored else 0
-  if next_round > last and (workdir / 'summary.json').exists():
-    checkpoints.close()
-    print(f'{workdir} is finished: nothing to do.')
-    return files.read_json(workdir / 'summary.json')
-  state = restored.state if restored else experiment.engine.init()
-  files.write_json(workdir / 'config.json', plain)
-  recorder = records.Recorder(workdir / 'metrics.jsonl', next_round=next_round)
+  say = print if verbose else lambda *_: None
+  run = Experiment(config, **own)
+  with contextlib.closing(
+    checkpoint.Checkpoints(workdir / 'checkpoints', keep=config.checkpoint.keep)
+  ) as checkpoints:
+    restored = checkpoints.restore(run.blank_state(), run.config)
+    if restored:
+      run.set_state(restored.state, restored.next_round)
+    is_over = run.next_round >= run.num_rounds
+    if is_over and (workdir / 'summary.json').exists():
+      say(f'{workdir} is finished: nothing to do.')
+      return files.read_json(workdir / 'summary.json')
+    files.write_json(workdir / 'config.json', run.config)
+    with contextlib.closing(
+      records.Recorder(workdir / 'metrics.jsonl', next_round=run.next_round)
+    ) as recorder:
+      _train(run, config, workdir, checkpoints, recorder, verbose, stop)
+  return _finish(run, recorder.rows, workdir, started, say)
+
+
+def _train(
+  run: Experiment,
+  config: Config,
+  workdir: pathlib.Path,
+  checkpoints: checkpoint.Checkpoints,
+  recorder: records.Recorder,
+  verbose: bool,
+  stop: Callable[[], bool] | None,
+) -> None:
+  """Runs the rounds that are left, and records each before the next."""
+  last = run.num_rounds - 1
+  due = lambda t, every: checkpoint.is_due(t, every=every, last=last)
+  warm_up = threading.Thread(target=_warm_up, args=(run,))
+  # The state is made before the thread starts, which asks for it too.
+  _ = run.state
   warm_up.start()
-  with (
-    contextlib.closing(checkpoints),
-    contextlib.closing(recorder),
-    _Terminated() as terminated,
-    _Progress(next_round, config.rounds) as progress,
-  ):
-    foreseen = None
-    for round_idx in range(next_round, config.rounds):
-      keep = config.wire.keep_every and checkpoint.is_due(
-        round_idx, every=config.wire.keep_every, last=last
-      )
-      done = experiment.engine.run(
-        state,
-        experiments.cohort(experiment, round_idx),
-        round_idx,
-        foreseen=foreseen,
-        keep=bool(keep),
-      )
-      state, row, foreseen, kept = done
-      if kept:
-        archive.save(workdir, kept)
-      if checkpoint.is_due(round_idx, every=config.evaluation.every, last=last):
+  with _Progress(run.next_round, run.num_rounds, verbose) as progress:
+    while run.next_round <= last:
+      t = run.next_round
+      keep = config.wire.keep_every and due(t, config.wire.keep_every)
+      done = run.run_round(keep=bool(keep))
+      row = dict(done.metrics)
+      if done.kept:
+        archive.save(workdir, done.kept)
+      if due(t, config.evaluation.every):
         warm_up.join()
-        before = time.perf_counter()
-        row |= experiment.evaluate(state.server, round_idx)
-        row['time/eval_s'] = time.perf_counter() - before
+        row |= run.evaluate()
       recorder.append(row)
       progress.show(row)
-      if terminated or checkpoint.is_due(
-        round_idx, every=config.checkpoint.every, last=last
-      ):
-        checkpoints.save(state, round_idx + 1, plain)
-      if terminated:
-        break
-  if terminated:
-    print(
-      f'Stopped by SIGTERM after round {round_idx}; the same command'
-      ' continues from there.',
-      file=sys.stderr,
-    )
-    sys.exit(128 + signal.SIGTERM)
-  return _finish(experiment, state, recorder.rows, workdir, started)
+      stopped = stop is not None and stop()
+      if stopped or due(t, config.checkpoint.every):
+        checkpoints.save(run.state, run.next_round, run.config)
+      if stopped and t < last:
+        raise Stopped(workdir, run.next_round)
 
 
-def _warm_up(experiment, blank):
+def _warm_up(run: Experiment) -> None:
   """What is needed later, made ready while XLA compiles the first round."""
-  experiment.evaluate(blank.server, 0)
-  model_file.fingerprint(experiment.spec)
-  _model(experiment, blank)
-  plots.pyplot()
+  run.warm_up()
+  plots.warm_up()
 
 
-def _model(experiment, state):
-  """The final mask, or weights, of a state."""
-  key = keys.derive(experiment.spec.seed, keys.Purpose.FINAL)
-  return experiment.engine.method.algorithm.model(state.server, key)
-
-
-def _finish(experiment, state, rows, workdir, started):
-  """Writes the model, the plots and the summary; prints the table."""
-  model = model_file.export(
-    workdir / 'model.fedpm',
-    experiment.spec,
-    np.asarray(_model(experiment, state)),
-  )
-  counts = partition.label_counts(
-    experiment.parts,
-    experiment.dataset.y_train,
-    experiment.dataset.num_classes,
-  )
-  title = workdir.name
-  plots.curves(rows, workdir / 'curves.png', title=title)
-  plots.partition(counts, workdir / 'partition.png', title=title)
-  summary = summaries.summarise(rows, experiment.config, model)
+def _finish(
+  run: Experiment,
+  rows: list[dict[str, Any]],
+  workdir: pathlib.Path,
+  started: float,
+  say: Callable[..., None],
+) -> dict[str, Any]:
+  """Writes the model, the plots and the summary; tells the table."""
+  model: model_file.Model = run.model()
+  model.save(workdir / 'model.fedpm')
+  data = run.dataset
+  counts = partition.label_counts(run.clients, data.y_train, data.num_classes)
+  plots.curves(rows, workdir / 'curves.png', title=workdir.name)
+  plots.partition(counts, workdir / 'partition.png', title=workdir.name)
+  summary = summaries.summarise(rows, run.config, model)
   summary['time/process_s'] = time.perf_counter() - started
   files.write_json(workdir / 'summary.json', summary)
-  print(summaries.table(summary))
-  print(summaries.file_list(workdir))
+  say(summaries.table(summary))
+  say(summaries.file_list(workdir))
   return summary
 
 
-class _Terminated:
-  """True once SIGTERM has come; the round at hand is finished first."""
-
-  def __init__(self):
-    self._received = False
-
-  def __bool__(self):
-    return self._received
-
-  def __enter__(self):
-    def receive(*_):
-      self._received = True
-
-    try:
-      self._previous = signal.signal(signal.SIGTERM, receive)
-    except ValueError:  # Not in the main thread: someone else's business.
-      self._previous = None
-    return self
-
-  def __exit__(self, *_):
-    if self._previous is not None:
-      signal.signal(signal.SIGTERM, self._previous)
-
-
 class _Progress:
-  """A bar on a terminal, ten lines elsewhere."""
+  """A bar on a terminal, ten lines elsewhere, nothing where nobody asked."""
 
-  def __init__(self, done: int, total: int):
+  def __init__(self, done: int, total: int, verbose: bool):
     self._total = total
-    self._bar = tqdm.tqdm(initial=done, total=total, unit='round', disable=None)
+    self._verbose = verbose
+    self._bar = tqdm.tqdm(
+      initial=done,
+      total=total,
+      unit='round',
+      disable=None if verbose else True,
+    )
 
-  def __enter__(self):
+  def __enter__(self) -> '_Progress':
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     self._bar.close()
 
   def show(self, row: dict[str, Any]) -> None:
+    """One more round is done."""
+    if not self._verbose:
+      return
     text = ' '.join(
       f'{label} {row[name]:.3f}'
       for label, name in (
@@ -200,4 +183,4 @@ class _Progress:
     every = max(1, self._total // 10)
     due = checkpoint.is_due(row['round_idx'], every=every, last=self._total - 1)
     if self._bar.disable and due:
-      print(f'round {row["round_idx"]:4d}  {text}', flush=True)
+      print(f'round {row["round_idx"] + 1:4d}  {text}', flush=True)

@@ -7,22 +7,19 @@ one of `fedpm_jax.train` in a folder of its own, named by its labels, for exampl
 
 import contextlib
 import functools
-import importlib.util
 import pathlib
 import re
 import sys
 import time
-import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import ml_collections
 import tqdm
 
+from fedpm_jax.experiments import build, config_files, workers
 from fedpm_jax.experiments import config as configs
-from fedpm_jax.experiments import method as methods
-from fedpm_jax.experiments import run as train
-from fedpm_jax.experiments import workers
+from fedpm_jax.experiments.config import Config
+from fedpm_jax.experiments.run import train
 from fedpm_jax.system import files
 
 _NEEDED = ('data', 'method', 'seed')  # labels that every run has
@@ -36,22 +33,22 @@ class Run(NamedTuple):
     labels: what it is a run of, in the order of the folders, for example
       `{'data': 'digits', 'method': 'fedpm', 'split': 'iid', 'seed': '0'}`.
     config: of `fedpm_jax.train`.
+    parts: () -> objects of one's own, as keyword arguments of `Experiment`;
+      called in the process that trains.
   """
 
   labels: dict[str, str]
-  config: ml_collections.ConfigDict
+  config: Config
+  parts: Callable[[], dict[str, Any]] | None = None
 
 
 def read(path: pathlib.Path) -> list[Run]:
   """The runs of a sweep's file.
 
   Raises:
-    FileNotFoundError: there is no such file.
     ValueError: it has no get_sweep, or its runs make no sense (`check`).
   """
-  if not path.is_file():
-    raise FileNotFoundError(f'There is no sweep {path}; see configs/sweeps.')
-  module = load(path)
+  module = config_files.load(path.resolve())
   if not hasattr(module, 'get_sweep'):
     raise ValueError(f'{path} has no function get_sweep() -> list[sweeps.Run].')
   runs = list(module.get_sweep())
@@ -59,19 +56,12 @@ def read(path: pathlib.Path) -> list[Run]:
   return runs
 
 
-@functools.cache
-def load(path: pathlib.Path) -> types.ModuleType:
-  """The module of a configuration's file, for files that build upon another.
-
-  Raises:
-    ValueError: it is no Python file.
-  """
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  if spec is None:
-    raise ValueError(f'A configuration is a Python file, *.py, got {path}.')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+def parts_of(path: pathlib.Path, labels: dict[str, str]) -> dict[str, Any]:
+  """The objects of a run, in a process that knows its sweep's file only."""
+  for run in config_files.load(path).get_sweep():
+    if run.labels == labels and run.parts:
+      return run.parts()
+  raise ValueError(f'{path} has no run {labels} with parts any more.')
 
 
 def check(runs: list[Run]) -> None:
@@ -95,7 +85,8 @@ def check(runs: list[Run]) -> None:
       raise ValueError(f'Two runs have the folder {folder}: label them apart.')
     seen.add(folder)
     try:
-      methods.check(run.config)
+      # Parts of one's own are made, and checked, where they are trained.
+      configs.validate(run.config) if run.parts else build.check(run.config)
     except ValueError as error:
       raise ValueError(f'{folder}: {error}') from error
 
@@ -135,30 +126,34 @@ def select(runs: list[Run], only: list[str]) -> list[Run]:
   return runs
 
 
-def is_finished(folder: pathlib.Path, config: ml_collections.ConfigDict):
+def is_finished(folder: pathlib.Path, run: Run) -> bool:
   """Whether the folder holds the finished run of just this configuration."""
   if not (folder / 'summary.json').exists():
     return False
+  own = build.Own(**run.parts()) if run.parts else build.NOTHING_OWN
   there = files.read_json(folder / 'config.json')
-  return there == files.to_json(configs.to_dict(config))
+  return there == files.to_json(build.describe(run.config, own))
 
 
 def prepare(
-  runs: list[Run], workdir: pathlib.Path
-) -> list[tuple[pathlib.Path, ml_collections.ConfigDict]]:
+  runs: list[Run], workdir: pathlib.Path, source: pathlib.Path | None = None
+) -> list[workers.Task]:
   """Labels the folders of all runs, so that a report knows what is missing.
 
   Returns:
-    Folder and configuration of the runs that are not finished.
+    The runs that are not finished.
   """
   tasks = []
   for run in runs:
     folder = workdir / directory(run.labels)
     files.write_json(folder / 'labels.json', run.labels)
-    if is_finished(folder, run.config):
+    if is_finished(folder, run):
       (folder / 'error.txt').unlink(missing_ok=True)
-    else:
-      tasks.append((folder, run.config))
+      continue
+    parts = run.parts
+    if parts and source:  # The file can be loaded anew, a closure cannot.
+      parts = functools.partial(parts_of, source.resolve(), run.labels)
+    tasks.append(workers.Task(folder, run.config, parts))
   return tasks
 
 
@@ -167,7 +162,8 @@ def execute(
   workdir: pathlib.Path,
   *,
   jobs: int = 1,
-  function: Callable[..., dict[str, Any]] = train.train,
+  source: pathlib.Path | None = None,
+  function: Callable[..., dict[str, Any]] = train,
 ) -> int:
   """Runs what is not finished: a bar on a terminal, a line a run elsewhere.
 
@@ -175,17 +171,18 @@ def execute(
     runs: checked ones.
     workdir: of the sweep.
     jobs: processes side by side; 0 for all runs in this one.
+    source: the sweep's file, if its runs have parts of one's own.
     function: of `workers.run_one`.
 
   Returns:
     The exit code: 0, or 1 if runs failed.
   """
   begun, failed = time.perf_counter(), []
-  tasks = prepare(runs, workdir)
+  tasks = prepare(runs, workdir, source)
   if jobs:
     outcomes = workers.side_by_side(tasks, function, min(jobs, len(tasks)))
   else:
-    outcomes = (workers.run_one(*task, function) for task in tasks)
+    outcomes = (workers.run_one(task, function) for task in tasks)
   with (
     contextlib.closing(outcomes),
     tqdm.tqdm(total=len(tasks), unit='run', disable=None) as bar,

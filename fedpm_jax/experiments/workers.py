@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
@@ -24,6 +24,51 @@ from absl import logging
 from fedpm_jax.system import files, machine
 
 _DIED = 'The process died, by a signal or for want of memory.'
+
+
+class Task(NamedTuple):
+  """A run that is to be done.
+
+  Attributes:
+    folder: of the run.
+    config: of the run.
+    parts: () -> objects of one's own, see `sweeps.Run`; or None.
+  """
+
+  folder: pathlib.Path
+  config: Any
+  parts: Callable[[], dict[str, Any]] | None = None
+
+
+class _AskedToStop:
+  """Whether SIGTERM has come: a run then writes a checkpoint and stops.
+
+  The signal is caught from the first time on that a run asks.  Until then it
+  ends the process, and nothing is lost by that.
+  """
+
+  def __init__(self):
+    self._came = threading.Event()
+    self._is_caught = False
+
+  def __call__(self) -> bool:
+    if not self._is_caught:
+      signal.signal(signal.SIGTERM, lambda *_: self._came.set())
+      self._is_caught = True
+    return self._came.is_set()
+
+
+class _Worker:
+  """What this process knows of itself, if it is a worker.
+
+  Attributes:
+    stop: asked by runs after each round; None in the parent.
+  """
+
+  stop: Callable[[], bool] | None = None
+
+
+_worker = _Worker()
 
 
 class Outcome(NamedTuple):
@@ -43,20 +88,18 @@ class Outcome(NamedTuple):
 
 
 def run_one(
-  folder: pathlib.Path,
-  config: Any,
-  function: Callable[[Any, pathlib.Path], dict[str, Any]],
+  task: Task,
+  function: Callable[..., dict[str, Any]],
 ) -> Outcome:
   """Runs, or continues, one run; what it prints goes to `log.txt`.
 
   A failure is an outcome, its traceback in `error.txt`, and no exception.
 
   Args:
-    folder: of the run.
-    config: of the run.
-    function: `train.train`, or another `(config, folder) -> summary`.
+    task: the run.
+    function: `run.train`, or another `(config, folder, **options) -> summary`.
   """
-  started = time.perf_counter()
+  started, folder = time.perf_counter(), task.folder
   folder.mkdir(parents=True, exist_ok=True)
   accuracy = error = None
   with (
@@ -65,7 +108,10 @@ def run_one(
     contextlib.redirect_stderr(log),
   ):
     try:
-      summary = function(config, folder)
+      parts = task.parts() if task.parts else {}
+      summary = function(
+        task.config, folder, verbose=True, stop=_worker.stop, **parts
+      )
       accuracy = summary['last']['eval/accuracy_mean']
     except Exception as exception:  # whatever it is, the others go on
       error = _note(folder, exception)
@@ -91,16 +137,16 @@ def _note(folder: pathlib.Path, exception: BaseException) -> str:
 
 
 def side_by_side(
-  tasks: list[tuple[pathlib.Path, Any]],
-  function: Callable[[Any, pathlib.Path], dict[str, Any]],
+  tasks: list[Task],
+  function: Callable[..., dict[str, Any]],
   jobs: int,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
   """Runs tasks, `jobs` at a time.
 
   A pool of one process for every job: a death is the death of one run only.
 
   Args:
-    tasks: folders and configurations.
+    tasks: the runs.
     function: as of `run_one`; importable by its name.
     jobs: at least 1.
 
@@ -115,11 +161,11 @@ def side_by_side(
       while waiting and idle:
         job, task = idle.pop(), waiting.popleft()
         try:
-          future = pools[job].submit(run_one, *task, function)
+          future = pools[job].submit(run_one, task, function)
         except BrokenProcessPool:  # with its last run, or after it
           pools[job] = _pool(job, jobs)
-          future = pools[job].submit(run_one, *task, function)
-        running[future] = job, task[0], time.perf_counter()
+          future = pools[job].submit(run_one, task, function)
+        running[future] = job, task.folder, time.perf_counter()
       done, _ = concurrent.futures.wait(
         running, return_when=concurrent.futures.FIRST_COMPLETED
       )
@@ -160,6 +206,7 @@ def share(cores: list[int], job: int, jobs: int) -> list[int]:
 def _start_worker(job: int, jobs: int) -> None:
   """Before a process uses JAX: its cores, its programs, its end."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sends SIGTERM
+  _worker.stop = _AskedToStop()
   threading.Thread(target=_die_with_parent, daemon=True).start()
   if hasattr(os, 'sched_setaffinity'):
     os.sched_setaffinity(0, share(sorted(os.sched_getaffinity(0)), job, jobs))
@@ -170,6 +217,8 @@ def _start_worker(job: int, jobs: int) -> None:
 
 
 def _die_with_parent() -> None:
-  """Nobody goes on writing where the next start of the sweep will write."""
-  multiprocessing.parent_process().join()
+  """Exits with the parent, so that no orphan writes into a restarted sweep."""
+  parent = multiprocessing.parent_process()
+  if parent:
+    parent.join()
   os._exit(1)

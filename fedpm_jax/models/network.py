@@ -1,7 +1,8 @@
 """A model and its frozen weights, from a few numbers.
 
-The specification below is all that a client, a server or an artifact needs to
-rebuild the random network: the weights follow from the seed.
+The specification below is all that a client, a server or a model file
+(`protocol.model_file`) needs to rebuild the random network: the weights follow
+from the seed.
 """
 
 import math
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from fedpm_jax import masks, models
 from fedpm_jax.models import lowering as lowerings
@@ -23,12 +25,14 @@ class Spec(NamedTuple):
   """What determines a random network to the bit.
 
   Attributes:
-    model: a key of `models.MODELS`.
+    model: a key of `models.MODELS`, or how a module of one's own prints.
     image_shape: (H, W, C) of its inputs.
     num_classes: the number of logits.
     seed: of the frozen weights, in [0, 2^32).
     weight_kind: a key of `masks.WEIGHTS`.
     weight_gain: their standard deviation is gain / sqrt(fan_in).
+    value_range: the range that float images are scaled from; None: images are
+      uint8.
   """
 
   model: str
@@ -37,15 +41,16 @@ class Spec(NamedTuple):
   seed: int
   weight_kind: str
   weight_gain: float
+  value_range: tuple[float, float] | None = None
 
 
 class Network(NamedTuple):
   """A model and its frozen weights, as algorithms see it.
 
   Attributes:
-    layout: of its parameters.
-    apply: (params as nested dict, images uint8 `[B, H, W, C]`) -> logits
-      `[B, classes]`.
+    layout: where its parameters lie in the flat vector.
+    apply: (params as nested dict, images `[B, H, W, C]`) -> logits
+      `[B, classes]`; images are as in the data set, not yet scaled.
     weights: () -> frozen weights `[d]`, regenerated at every call.
     compiler_options: for the outermost `jax.jit` around the two.
   """
@@ -56,34 +61,112 @@ class Network(NamedTuple):
   compiler_options: dict[str, str]
 
 
-def normalise(images: jax.Array) -> jax.Array:
-  """uint8 images to float32 in [-1, 1]: (x / 255 - 0.5) / 0.5."""
-  return images.astype(jnp.float32) * (2 / 255) - 1
+def normalise(
+  images: jax.Array, value_range: tuple[float, float] | None = None
+) -> jax.Array:
+  """Images to float32 in [-1, 1].
+
+  Args:
+    images: uint8, scaled as (x / 255 - 0.5) / 0.5; or float32.
+    value_range: of float images; None where they are uint8.
+  """
+  if value_range is None:
+    return images.astype(jnp.float32) * (2 / 255) - 1
+  low, high = value_range
+  return (images - low) * (2 / (high - low)) - 1
 
 
 def build(
-  spec: Spec, *, lowering: str = 'auto', dtype: str = 'float32'
+  spec: Spec,
+  *,
+  module: nn.Module | None = None,
+  lowering: str = 'auto',
+  dtype: str = 'float32',
 ) -> Network:
   """The network of a specification; nothing is computed before it is used.
 
   Args:
     spec: see `Spec`.
+    module: a Flax module of one's own, in place of the one that the
+      specification names: images `[B, H, W, C]` float32 in [-1, 1] to logits
+      `[B, num_classes]`.
     lowering: how convolutions are computed; see `models.lowering`.
-    dtype: of activations and matrix products, a row of `DTYPES`.  Parameters
-      and scores are float32 in any case, and logits are returned as float32.
-      In bfloat16 a masked weight +-c or 0 of a sign-constant network loses
-      nothing but a factor common to its layer.
+    dtype: the type of activations and matrix products, a key of `DTYPES`.
+      Parameters and scores are float32 in any case, and logits are returned as
+      float32.  Rounding to bfloat16 changes the masked weights of a
+      sign-constant network, which are +-c or 0, only by a factor that is common
+      to a layer.
+
+  Returns:
+    The network.
 
   Raises:
-    ValueError: naming the field that makes no sense.
+    ValueError: a field is unknown or out of its range; the message names it.
   """
   if dtype not in DTYPES:
     raise ValueError(f'dtype must be one of {list(DTYPES)}, got {dtype!r}.')
   lowering = lowerings.resolve(lowering, dtype=dtype)
+  _check(spec)
+  if module is None:
+    module = _named(spec, lowering)
+  else:
+    _check_module(module, spec)
+  # Shapes suffice, because the parameters that Flax would draw are never used.
+  shapes = jax.eval_shape(module.init, jax.random.key(0), _one_image(spec))
+  layout = masks.layout_of(shapes['params'])
+
+  def apply(params: Any, images: jax.Array) -> jax.Array:
+    cast = lambda x: x.astype(DTYPES[dtype])
+    scaled = normalise(images, spec.value_range)
+    params, images = jax.tree.map(cast, (params, scaled))
+    logits: Any = module.apply({'params': params}, images)
+    return logits.astype(jnp.float32)
+
+  def weights() -> jax.Array:
+    key = keys.words(spec.seed, keys.Purpose.WEIGHTS)
+    return masks.weights(
+      key, layout, kind=spec.weight_kind, gain=spec.weight_gain
+    )
+
+  return Network(layout, apply, weights, xla.compiler_options())
+
+
+def _one_image(spec: Spec) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.float32)
+
+
+def _named(spec: Spec, lowering: str) -> nn.Module:
+  """The module of a row of `models.MODELS`."""
   if spec.model not in models.MODELS:
     raise ValueError(
       f'model must be one of {sorted(models.MODELS)}, got {spec.model!r}.'
     )
+  return models.MODELS[spec.model](
+    num_classes=spec.num_classes, lowering=lowering
+  )
+
+
+def _check_module(module: nn.Module, spec: Spec) -> None:
+  """ValueError unless a module of one's own can be masked."""
+  name = type(module).__name__
+  variables = jax.eval_shape(module.init, jax.random.key(0), _one_image(spec))
+  others = sorted(set(variables) - {'params'})
+  if others or 'params' not in variables:
+    raise ValueError(
+      f'{name} must have parameters and nothing else, got the collections'
+      f' {sorted(variables)}: what is not a parameter would not be sent. Use a'
+      ' norm without running statistics, such as nn.GroupNorm.'
+    )
+  logits: Any = jax.eval_shape(module.apply, variables, _one_image(spec))
+  if getattr(logits, 'shape', None) != (1, spec.num_classes):
+    raise ValueError(
+      f'{name} must return logits [B, num_classes = {spec.num_classes}], got'
+      f' {logits} for one image.'
+    )
+
+
+def _check(spec: Spec) -> None:
+  """ValueError naming the first number that cannot be meant."""
   if spec.weight_kind not in masks.WEIGHTS:
     raise ValueError(
       f'weights.kind must be one of {sorted(masks.WEIGHTS)}, got'
@@ -93,30 +176,13 @@ def build(
     raise ValueError(
       f'weights.gain must be positive and finite, got {spec.weight_gain}.'
     )
+  if spec.value_range is not None:
+    low, high = spec.value_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+      raise ValueError(
+        f'value_range must be (low, high), got {spec.value_range}.'
+      )
   if not 0 <= spec.seed < 2**32:
     raise ValueError(f'seed must lie in [0, 2^32), got {spec.seed}.')
   if spec.num_classes < 2:
     raise ValueError(f'num_classes must be at least 2, got {spec.num_classes}.')
-  module = models.MODELS[spec.model](
-    num_classes=spec.num_classes, lowering=lowering
-  )
-  shapes = jax.eval_shape(
-    module.init,
-    jax.random.key(0),
-    jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.float32),
-  )
-  layout = masks.layout_of(shapes['params'])
-
-  def apply(params, images):
-    cast = lambda x: x.astype(DTYPES[dtype])
-    params, images = jax.tree.map(cast, (params, normalise(images)))
-    return module.apply({'params': params}, images).astype(jnp.float32)
-
-  def weights():
-    key = keys.words(spec.seed, keys.Purpose.WEIGHTS)
-    return masks.weights(
-      key, layout, kind=spec.weight_kind, gain=spec.weight_gain
-    )
-
-  options = xla.compiler_options()
-  return Network(layout, apply, weights, options)

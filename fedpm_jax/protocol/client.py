@@ -12,8 +12,9 @@ Dimensions: S local steps, B batch, N examples, d parameters, n symbols.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,10 +58,10 @@ class Work(NamedTuple):
     uplink_key: uint32 `[4]`, of the key that the compressor gets.
   """
 
-  indices: np.ndarray
-  valid: np.ndarray
-  step_keys: np.ndarray
-  uplink_key: np.ndarray
+  indices: np.ndarray | jax.Array
+  valid: np.ndarray | jax.Array
+  step_keys: np.ndarray | jax.Array
+  uplink_key: np.ndarray | jax.Array
 
 
 class Shared(NamedTuple):
@@ -76,7 +77,7 @@ class Shared(NamedTuple):
   """
 
   payload: jax.Array
-  received: Any
+  received: chex.ArrayTree
   images: jax.Array
   labels: jax.Array
   rate: jax.Array | None = None
@@ -92,13 +93,13 @@ class Trained(NamedTuple):
   """
 
   symbols: jax.Array
-  client: Any
+  client: chex.ArrayTree
   sums: local.Sums
 
 
 def work(
   seed: int,
-  ids: np.ndarray,
+  ids: int | np.ndarray,
   round_idx: int,
   *,
   indices: np.ndarray,
@@ -122,7 +123,7 @@ def work(
 
 
 def train(
-  method: Method, work: Work, client_state: Any, shared: Shared
+  method: Method, work: Work, client_state: chex.ArrayTree, shared: Shared
 ) -> Trained:
   """Local steps and compression of ONE client; pure, vectorised outside.
 
@@ -135,7 +136,11 @@ def train(
   update, client_state, sums = method.algorithm.client_update(
     shared.received,
     local.ClientBatches(
-      shared.images, shared.labels, work.indices, work.valid, shared.rate
+      shared.images,
+      shared.labels,
+      jnp.asarray(work.indices),
+      jnp.asarray(work.valid),
+      shared.rate,
     ),
     client_state,
     keys.wrap(work.step_keys),
@@ -225,7 +230,7 @@ class Client:
     payload: np.ndarray,
     images: np.ndarray,
     labels: np.ndarray,
-    client_state: Any,
+    client_state: chex.ArrayTree,
     *,
     client: int,
     round_idx: int,
@@ -253,8 +258,7 @@ class Client:
       jnp.asarray(labels),
       None if rate is None else jnp.float32(rate),
     )
-    ids = np.int32(client)
-    own = work(self._seed, ids, round_idx, indices=indices, valid=valid)
+    own = work(self._seed, client, round_idx, indices=indices, valid=valid)
     return self._train(own, client_state, shared)
 
   def seal(

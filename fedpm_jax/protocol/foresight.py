@@ -37,13 +37,15 @@ class Foreseen(NamedTuple):
     total: int32 `[d]`, the sum of the guesses.
   """
 
-  q: np.ndarray
+  q: np.ndarray | jax.Array
   ids: np.ndarray
   round_idx: int
   context: np.ndarray
   total: jax.Array
 
-  def is_of(self, q: np.ndarray, ids: np.ndarray, round_idx: int) -> bool:
+  def is_of(
+    self, q: np.ndarray | jax.Array, ids: np.ndarray, round_idx: int
+  ) -> bool:
     """Whether these are the guesses of just that round."""
     return (
       self.round_idx == round_idx
@@ -71,7 +73,7 @@ class Foresight:
     )
 
   def guesses(
-    self, q: np.ndarray, ids: np.ndarray, round_idx: int
+    self, q: np.ndarray | jax.Array, ids: np.ndarray, round_idx: int
   ) -> Iterator[Guess]:
     """The guess of every client's mask, one after another.
 
@@ -93,14 +95,14 @@ class Foresight:
       yield guess
 
   def collect(
-    self, q: np.ndarray, ids: np.ndarray, round_idx: int
+    self, q: np.ndarray | jax.Array, ids: np.ndarray, round_idx: int
   ) -> 'Collected':
     """An empty sum of a round's guesses; arguments as of `guesses`."""
     return Collected(self._aggregation, q, ids, round_idx)
 
   def expected(
     self,
-    q: np.ndarray,
+    q: np.ndarray | jax.Array,
     ids: np.ndarray,
     round_idx: int,
     foreseen: Foreseen | None = None,
@@ -119,7 +121,7 @@ class Foresight:
       and round_idx
       and algorithm.depends_only_on_round(last)
     ):
-      return theta_news.by_level(q)
+      return theta_news.by_level(np.asarray(q))
     if foreseen is None or not foreseen.is_of(q, ids, last):
       collected = self.collect(q, ids, last)
       for guess in self.guesses(q, ids, last):
@@ -146,7 +148,7 @@ class Collected:
   def __init__(
     self,
     aggregation: Aggregation,
-    q: np.ndarray,
+    q: np.ndarray | jax.Array,
     ids: np.ndarray,
     round_idx: int,
   ):

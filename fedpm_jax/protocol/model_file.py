@@ -1,13 +1,13 @@
 """The final model as one file: a seed and an entropy-coded mask, or weights.
 
-`export` writes it, `load` gives back a callable model, in any process, from
-this file alone: the frozen weights are regenerated from the seed.  A dense
-method's weights, which do not follow from a seed, are written as they are.
+`make` encodes it, `load` gives back a callable model, in any process, from this
+file alone: the frozen weights are regenerated from the seed.  A dense method's
+weights, which do not follow from a seed, are written as they are.
 
 FedPM's mask is one sample of Bernoulli(theta), m_i = [u_i < theta_i] with
-dithers u that follow from the seed too, `keys.Purpose.FINAL`.  A reader who knows u_i but not theta_i
-still knows something: a small u makes a one likely, a large one a zero, unless
-theta is 0 or 1.  So the bits are coded in groups of like dithers, each with its
+dithers u that follow from the seed too, `keys.Purpose.FINAL`.  A reader who knows
+u_i but not theta_i still knows something: a small u makes a one likely, a large
+one a zero, unless theta is 0 or 1.  So the bits are coded in groups of like dithers, each with its
 own frequency, which is exact, costs 64 bytes and saves about 5 % where theta is
 undecided in a third of its entries.
 
@@ -32,8 +32,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
-from fedpm_jax import codecs, masks
+from fedpm_jax import codecs, masks, models
 from fedpm_jax.models import network as networks
 from fedpm_jax.models.network import Network
 from fedpm_jax.prng import dithers, keys
@@ -52,46 +53,56 @@ _CODECS = {
 _GROUPS = 32  # of like dithers
 
 
-class ArtifactError(ValueError):
+class ModelFileError(ValueError):
   """The file is not a model of this format, damaged, or not reproducible."""
 
 
 class Model(NamedTuple):
-  """A loaded model.
+  """A model, as a file holds it.
 
   Attributes:
     spec: what determines the random network.
     layout: of its parameters.
     values: a mask of the frozen weights, bool `[d]`, or weights, float32 `[d]`.
-    num_bytes: of the file.
-    logits: jitted, uint8 images `[B, H, W, C]` -> float32 `[B, classes]`.
+    data: the whole file.
+    logits: jitted, images `[B, H, W, C]` -> float32 `[B, classes]`.
   """
 
   spec: networks.Spec
   layout: masks.Layout
   values: np.ndarray
-  num_bytes: int
+  data: bytes
   logits: Callable[[Any], jax.Array]
 
   def __call__(self, images: Any) -> jax.Array:
-    """Logits `[B, classes]` of uint8 images `[B, H, W, C]`.
+    """Logits `[B, classes]` of images `[B, H, W, C]`, scaled as in training.
 
     Raises:
-      ValueError: the images have another shape or type.
+      ValueError: the images have another shape or type than those of training.
     """
     images = np.asarray(images)
     shape = tuple(self.spec.image_shape)
-    if images.dtype != np.uint8 or images.shape[1:] != shape:
+    dtype = np.uint8 if self.spec.value_range is None else np.float32
+    if images.dtype != dtype or images.shape[1:] != shape:
       raise ValueError(
-        f'Expected uint8 images [B, {", ".join(map(str, shape))}], got'
-        f' {images.dtype} {list(images.shape)}.'
+        f'Expected {np.dtype(dtype)} images [B, {", ".join(map(str, shape))}],'
+        f' got {images.dtype} {list(images.shape)}.'
       )
     return self.logits(images)
+
+  def save(self, path: pathlib.Path | str) -> None:
+    """Writes the file, whole or not at all; `load` reads it."""
+    files.write_bytes(pathlib.Path(path), self.data)
 
   @property
   def mask(self) -> np.ndarray | None:
     """bool `[d]`, or None where the model is dense weights."""
     return self.values if self.values.dtype == np.bool_ else None
+
+  @property
+  def num_bytes(self) -> int:
+    """Of the file."""
+    return len(self.data)
 
   @property
   def bpp(self) -> float:
@@ -104,23 +115,20 @@ class Model(NamedTuple):
     return 4 * len(self.values) / self.num_bytes
 
 
-def export(
-  path: pathlib.Path, spec: networks.Spec, values: np.ndarray
+def make(
+  spec: networks.Spec, values: np.ndarray, module: nn.Module | None = None
 ) -> Model:
-  """Writes the artifact, whole or not at all, and reads it back.
+  """Encodes a model, and decodes it again, so that it is what `load` sees.
 
   Args:
-    path: of the file.
     spec: of the network.
     values: a mask of its weights, bool `[d]`, or its weights, float32 `[d]`.
-
-  Returns:
-    The model as `load` sees it.
+    module: see `models.network.build`.
 
   Raises:
     ValueError: the values do not fit the network.
   """
-  network = networks.build(spec)
+  network = networks.build(spec, module=module)
   size = network.layout.num_parameters
   if values.dtype not in _CODECS or values.shape != (size,):
     raise ValueError(
@@ -137,66 +145,60 @@ def export(
       message = wire.encode(values[order], side, **_address(network, codec))
       candidates.append((len(message), grouping, codec, message))
   _, grouping, codec, message = min(candidates)
+  fields = spec._asdict()
+  if spec.value_range is None:  # as in files of before there were ranges
+    del fields['value_range']
   description = json.dumps(
     {
-      'spec': spec._asdict(),
+      'spec': fields,
       'grouping': grouping,
       'codec': codec,
-      'weights_sha256': fingerprint(spec),
+      'weights_sha256': fingerprint(spec, module),
     },
     separators=(',', ':'),
   ).encode()
   body = _HEAD.pack(_MAGIC, _VERSION, len(description)) + description + message
-  files.write_bytes(path, body + _CRC.pack(zlib.crc32(body)))
-  return load(path)
+  return _decode(body + _CRC.pack(zlib.crc32(body)), 'the new model', module)
 
 
-def load(path: pathlib.Path | str) -> Model:
-  """Reads an artifact and checks all of it.
+def load(path: pathlib.Path | str, model: nn.Module | None = None) -> Model:
+  """Reads a model file and checks all of it.
+
+  Args:
+    path: of the file.
+    model: the Flax module, where the model was trained with one's own: a file
+      is data and names no code.
 
   Raises:
     FileNotFoundError: there is no such file.
-    ArtifactError: it is damaged, of another format, or this machine
+    ModelFileError: it is damaged, of another format, or this machine
       regenerates other weights than the one that wrote it.
   """
-  data = pathlib.Path(path).read_bytes()
+  return _decode(pathlib.Path(path).read_bytes(), str(path), model)
+
+
+def _decode(data: bytes, path: str, module: nn.Module | None) -> Model:
+  """The model of a file's bytes; `path` names it in errors."""
   if len(data) < _HEAD.size + _CRC.size or data[:4] != _MAGIC:
-    raise ArtifactError(f'{path} is not a fedpm_jax model.')
+    raise ModelFileError(f'{path} is not a fedpm_jax model.')
   if data[4] != _VERSION:
-    raise ArtifactError(
+    raise ModelFileError(
       f'{path} has format {data[4]}, this program reads {_VERSION}.'
     )
   body, (checksum,) = data[: -_CRC.size], _CRC.unpack(data[-_CRC.size :])
   if zlib.crc32(body) != checksum:
-    raise ArtifactError(f'{path} is damaged: its checksum does not match.')
+    raise ModelFileError(f'{path} is damaged: its checksum does not match.')
   _, _, length = _HEAD.unpack_from(body)
   try:
     description = json.loads(body[_HEAD.size : _HEAD.size + length])
-    fields = description['spec']
-    fields['image_shape'] = tuple(int(n) for n in fields['image_shape'])
-    spec = networks.Spec(**fields)
-    network = networks.build(spec)
-    if network.layout.num_parameters > _MAX_PARAMETERS:
-      raise ValueError('too many parameters')
-    grouping, codec = description['grouping'], description['codec']
-    dtype = {c: dtype for dtype, row in _CODECS.items() for c in row}
-    if grouping not in _GROUPINGS or codec not in dtype:
-      raise ValueError(
-        f'grouping and codec must be of {sorted(_GROUPINGS)} and'
-        f' {sorted(dtype)}, got {grouping!r} and {codec!r}'
-      )
-    order, sizes = _GROUPINGS[grouping](spec, network)
-    values = np.empty(sum(sizes), dtype[codec])
-    values[order] = wire.decode(
-      body[_HEAD.size + length :],
-      codecs.SideInformation(sizes=sizes),
-      **_address(network, codec),
-    )
+    spec = _spec(description['spec'], module)
+    network = networks.build(spec, module=module)
+    values = _values(body[_HEAD.size + length :], description, spec, network)
     expected = description['weights_sha256']
   except (ValueError, KeyError, TypeError) as error:
-    raise ArtifactError(f'{path} is not a valid model: {error}') from error
-  if values.dtype == np.bool_ and fingerprint(spec) != expected:
-    raise ArtifactError(
+    raise ModelFileError(f'{path} is not a valid model: {error}') from error
+  if values.dtype == np.bool_ and fingerprint(spec, module) != expected:
+    raise ModelFileError(
       f'{path}: this version of JAX regenerates other weights from the seed'
       ' than the one that trained the model.'
     )
@@ -208,7 +210,46 @@ def load(path: pathlib.Path | str) -> Model:
       params = network.weights() * params
     return network.apply(masks.unravel(network.layout, params), images)
 
-  return Model(spec, network.layout, values, len(data), logits)
+  return Model(spec, network.layout, values, data, logits)
+
+
+def _spec(fields: dict[str, Any], module: nn.Module | None) -> networks.Spec:
+  """The specification in a description, if it can be built here."""
+  fields['image_shape'] = tuple(int(n) for n in fields['image_shape'])
+  if fields.get('value_range') is not None:
+    low, high = fields['value_range']
+    fields['value_range'] = float(low), float(high)
+  spec = networks.Spec(**fields)
+  if module is None and spec.model not in models.MODELS:
+    raise ValueError(
+      f'it was trained with {spec.model!r}, a module that this package does not'
+      ' have: load(path, model=...) takes it'
+    )
+  return spec
+
+
+def _values(
+  message: bytes,
+  description: dict[str, Any],
+  spec: networks.Spec,
+  network: Network,
+) -> np.ndarray:
+  """The mask or the weights, bool or float32 `[d]`."""
+  if network.layout.num_parameters > _MAX_PARAMETERS:
+    raise ValueError('too many parameters')
+  grouping, codec = description['grouping'], description['codec']
+  dtype = {c: dtype for dtype, row in _CODECS.items() for c in row}
+  if grouping not in _GROUPINGS or codec not in dtype:
+    raise ValueError(
+      f'grouping and codec must be of {sorted(_GROUPINGS)} and'
+      f' {sorted(dtype)}, got {grouping!r} and {codec!r}'
+    )
+  order, sizes = _GROUPINGS[grouping](spec, network)
+  values = np.empty(sum(sizes), dtype[codec])
+  values[order] = wire.decode(
+    message, codecs.SideInformation(sizes=sizes), **_address(network, codec)
+  )
+  return values
 
 
 def _by_tensor(spec, network) -> tuple[Any, tuple[int, ...]]:
@@ -244,9 +285,9 @@ def _address(network: Network, codec: str) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=4)
-def fingerprint(spec: networks.Spec) -> str:
+def fingerprint(spec: networks.Spec, module: nn.Module | None = None) -> str:
   """16 hex digits of the SHA-256 of the regenerated weights."""
-  network = networks.build(spec)
+  network = networks.build(spec, module=module)
   regenerate = jax.jit(
     network.weights, compiler_options=network.compiler_options
   )

@@ -10,6 +10,7 @@ symbols.
 
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import numpy as np
 
@@ -29,8 +30,8 @@ class Held(NamedTuple):
       before the first round everybody, since it follows from the seed.
   """
 
-  q: np.ndarray
-  members: np.ndarray
+  q: np.ndarray | jax.Array
+  members: np.ndarray | jax.Array
 
   @property
   def ids(self) -> np.ndarray:
@@ -58,7 +59,7 @@ class Server:
     key = keys.derive(self._seed, keys.Purpose.SCORES)
     return jax.jit(self._method.algorithm.init)(key)
 
-  def payload(self, server_state: Any) -> np.ndarray:
+  def payload(self, server_state: chex.ArrayTree) -> np.ndarray:
     """What the round's clients are sent, `[d]`; a copy, the state is donated."""
     return np.array(self._method.algorithm.broadcast(server_state))
 

@@ -74,7 +74,7 @@ class Header(NamedTuple):
   round_idx: int
   client: int
   layout_hash: bytes
-  count: int
+  symbol_count: int
   payload_bytes: int
   symbols_crc: int
 
@@ -149,9 +149,8 @@ def encode(
   message[: len(head)] = np.frombuffer(head, np.uint8)
   # Unlike a join of bytes, this lets other threads run meanwhile.
   message[len(head) : -_CRC.size] = np.frombuffer(payload, np.uint8)
-  _CRC.pack_into(
-    message, len(message) - _CRC.size, zlib_ng.crc32(head, payload_crc)
-  )
+  checksum = zlib_ng.crc32(head, payload_crc)
+  _CRC.pack_into(message.data, len(message) - _CRC.size, checksum)
   return message.data.toreadonly()
 
 
@@ -206,7 +205,7 @@ def decode(
   how = codecs.CODECS[codec]
   # A long payload that is the symbols' own bytes is not copied.
   payload = payload if how.payload_is_symbols else bytes(payload)
-  symbols = how.decode(payload, header.count, side)
+  symbols = how.decode(payload, header.symbol_count, side)
   # Differs where the sender had other side information than the receiver.
   symbols_crc = _symbols_crc(how, symbols, payload_crc)
   _expect('checksum of the symbols', symbols_crc, header.symbols_crc)

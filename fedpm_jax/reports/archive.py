@@ -38,6 +38,6 @@ def load(workdir: pathlib.Path | str) -> list[Kept]:
   rounds = []
   for path in paths:
     with np.load(path, allow_pickle=False) as data:
-      fields = {name: data[name] for name in Kept._fields}
-    rounds.append(Kept(**fields | {'round_idx': int(fields['round_idx'])}))
+      round_idx, *arrays = (data[name] for name in Kept._fields)
+    rounds.append(Kept(int(round_idx), *arrays))
   return rounds

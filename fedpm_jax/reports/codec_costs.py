@@ -144,14 +144,12 @@ def _log2_per_tensor(
   mask: np.ndarray, side: base.SideInformation
 ) -> np.ndarray:
   tensors = base.split(mask, side.sizes)
-  shares = [np.mean(t) if t.size else 0.5 for t in tensors]
+  shares = np.array([t.mean() if t.size else 0.5 for t in tensors])
   return _log2_of_bits(mask, np.repeat(shares, side.sizes))
 
 
 def _log2_dither(mask: np.ndarray, side: base.SideInformation) -> np.ndarray:
-  guess = side.guess
-  if guess is None:
-    raise ValueError('dither: side.guess is needed, got None.')
+  guess = base.needed(side.guess)
   flips = mask ^ guess.mask
   z = guess.distance / (dither.UNIT * dither.sigma(mask, guess))
   return special.log_ndtr(np.where(flips, -z, z)) / np.log(2)
@@ -162,6 +160,6 @@ _LOG2_P: dict[str, Callable[[np.ndarray, base.SideInformation], np.ndarray]] = {
   'bitpack': lambda mask, side: np.full(mask.size, -1.0),
   'frequency': lambda mask, side: _log2_of_bits(mask, mask.mean()),
   'per_tensor': _log2_per_tensor,
-  'prior': lambda mask, side: _log2_of_bits(mask, side.q / SCALE),
+  'prior': lambda mask, side: _log2_of_bits(mask, base.needed(side.q) / SCALE),
   'dither': _log2_dither,
 }

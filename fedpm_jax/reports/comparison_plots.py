@@ -42,7 +42,7 @@ def draw(
 
 def method_styles(methods: list[str]) -> dict[str, dict[str, Any]]:
   """A colour, dashes and a marker for every method, in their order."""
-  colours = plots.pyplot().get_cmap('tab20').colors
+  colours = plots.colours('tab20').colors
   colours = colours[::2] + colours[1::2]  # the strong ones first
   styles = {}
   for i, method in enumerate(dict.fromkeys(methods)):
@@ -65,20 +65,14 @@ def _figure(groups, picture, styles, path) -> None:
     }
     title = ', '.join(f'{k} {v}' for k, v in others.items())
     settings.setdefault(title, []).append(group)
-  figure, axes = plots.pyplot().subplots(
-    1,
-    len(settings),
-    figsize=(2.4 + 4.6 * len(settings), 4.6),
-    sharey=True,
-    squeeze=False,
-    layout='constrained',
-  )
+  figure = plots.figure(figsize=(2.4 + 4.6 * len(settings), 4.6))
+  axes = figure.subplots(1, len(settings), sharey=True, squeeze=False)
   handles = {}
   for axis, (title, members) in zip(axes[0], settings.items(), strict=True):
     for group in members:
       method = group.labels['method']
       handles[method] = panel(axis, group, styles[method])
-    axis.set_title(title)
+    axis.set_title(title, parse_math=False)
     axis.set_xlabel(x_label)
     axis.grid(alpha=0.3)
   axes[0, 0].set_ylabel(y_label)

@@ -12,14 +12,26 @@ from fedpm_jax.system import files
 _WAYS = ('uplink', 'downlink')
 
 
-def pyplot() -> Any:
-  """Matplotlib without a screen, imported only where something is drawn."""
+def figure(**options: Any) -> Any:
+  """A Matplotlib figure of no backend: no window, and no setting is changed.
+
+  Matplotlib is imported only where something is drawn, because that takes long.
+  """
+  from matplotlib.figure import Figure
+
+  return Figure(layout='constrained', **options)
+
+
+def colours(name: str) -> Any:
+  """A colour map of Matplotlib."""
   import matplotlib
 
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
+  return matplotlib.colormaps[name]
 
-  return pyplot
+
+def warm_up() -> None:
+  """Imports what drawing needs."""
+  figure().savefig(io.BytesIO())
 
 
 def accuracies(rows: list[dict[str, Any]]) -> list[str]:
@@ -27,22 +39,20 @@ def accuracies(rows: list[dict[str, Any]]) -> list[str]:
   return [name for name in rows[-1] if name.startswith('eval/accuracy_')]
 
 
-def save(figure: Any, path: pathlib.Path) -> None:
-  """Writes a picture whole or not at all."""
+def save(drawn: Any, path: pathlib.Path) -> None:
+  """Writes a picture, a Matplotlib figure, whole or not at all."""
   buffer = io.BytesIO()
-  figure.savefig(buffer, format='png', dpi=120)
+  drawn.savefig(buffer, format='png', dpi=120)
   files.write_bytes(path, buffer.getvalue())
-  pyplot().close(figure)
 
 
 def curves(
   rows: list[dict[str, Any]], path: pathlib.Path, *, title: str = ''
 ) -> None:
   """Accuracy against rounds, against bytes sent, and bits against rounds."""
-  plt = pyplot()
-  figure, (rounds, sent, rate) = plt.subplots(
-    1, 3, figsize=(13, 3.8), layout='constrained'
-  )
+  drawn = figure(figsize=(13, 3.8))
+  drawn.suptitle(title, parse_math=False)  # a folder's name may hold a $
+  rounds, sent, rate = drawn.subplots(1, 3)
   uplink = np.cumsum([row['uplink/bytes'] for row in rows]) / 1e6
   evaluated = [i for i, row in enumerate(rows) if 'eval/accuracy_mean' in row]
   for name in accuracies(rows):
@@ -59,7 +69,7 @@ def curves(
   ):
     if name in rows[-1]:  # the estimate exists for masks only
       rate.plot(x, [row[name] for row in rows], marker='.', label=label)
-  rounds.set(xlabel='round', ylabel='test accuracy', title=title)
+  rounds.set(xlabel='round', ylabel='test accuracy')
   sent.set(xlabel='uplink so far, all clients, MB')
   sent.set(ylabel='test accuracy')
   rate.set(xlabel='round', ylabel='bits per parameter', yscale='log')
@@ -71,7 +81,7 @@ def curves(
   for axis in (rounds, sent, rate):
     axis.grid(alpha=0.3)
     axis.legend()
-  save(figure, path)
+  save(drawn, path)
 
 
 def partition(
@@ -84,15 +94,14 @@ def partition(
     path: of the picture.
     title: above it.
   """
-  plt = pyplot()
   clients, classes = counts.shape
-  figure, axis = plt.subplots(
-    figsize=(min(12, 4 + 0.2 * clients), 3.8), layout='constrained'
-  )
-  colours = plt.get_cmap('tab20' if classes <= 20 else 'turbo')
+  drawn = figure(figsize=(min(12, 4 + 0.2 * clients), 3.8))
+  drawn.suptitle(title, parse_math=False)  # a folder's name may hold a $
+  axis = drawn.subplots()
+  palette = colours('tab20' if classes <= 20 else 'turbo')
   base = np.zeros(clients)
   for label in range(classes):
-    colour = colours(label if classes <= 20 else label / classes)
+    colour = palette(label if classes <= 20 else label / classes)
     axis.bar(
       np.arange(clients),
       counts[:, label],
@@ -104,11 +113,11 @@ def partition(
       linewidth=0.2,
     )
     base += counts[:, label]
-  axis.set(xlabel='client', ylabel='training examples', title=title)
+  axis.set(xlabel='client', ylabel='training examples')
   axis.set_xlim(-0.5, clients - 0.5)
   if classes <= 20:
     axis.legend(title='class', ncols=2, bbox_to_anchor=(1, 1), loc='upper left')
-  save(figure, path)
+  save(drawn, path)
 
 
 def costs(
@@ -121,10 +130,9 @@ def costs(
     path: of the picture.
     title: above it.
   """
-  plt = pyplot()
-  figure, (rounds, tensors) = plt.subplots(
-    1, 2, figsize=(14, 4.4), layout='constrained'
-  )
+  drawn = figure(figsize=(14, 4.4))
+  drawn.suptitle(title, parse_math=False)  # a folder's name may hold a $
+  rounds, tensors = drawn.subplots(1, 2)
   for name in codec_costs.UPLINK + codec_costs.DOWNLINK:
     of_codec = [row for row in rows if row['codec'] == name]
     style = '-' if name in codec_costs.UPLINK else '--'
@@ -139,7 +147,7 @@ def costs(
         if key.startswith('ideal/')
       }
       tensors.plot(list(ideal), list(ideal.values()), marker='.')
-  rounds.set(xlabel='round', ylabel='bits per parameter, measured', title=title)
+  rounds.set(xlabel='round', ylabel='bits per parameter, measured')
   last = rows[-1]['round_idx'] + 1
   tensors.set(ylabel=f'the same, ideal, by tensor, round {last}')
   tensors.tick_params(axis='x', rotation=60)
@@ -149,4 +157,4 @@ def costs(
     axis.grid(alpha=0.3)
   rounds.xaxis.get_major_locator().set_params(integer=True)
   rounds.legend(fontsize='small', bbox_to_anchor=(1, 1), loc='upper left')
-  save(figure, path)
+  save(drawn, path)

@@ -16,6 +16,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -174,7 +175,7 @@ class Training:
       while symbols:
         yield symbols.pop(0)
 
-  def client_states(self, old: Any) -> Any:
+  def client_states(self, old: chex.ArrayTree) -> chex.ArrayTree:
     """The states of all M clients after the round, `[M, ...]`.
 
     Args:
@@ -235,7 +236,7 @@ class Trainer:
   def start(
     self,
     payload: np.ndarray,
-    client_states: Any,
+    client_states: chex.ArrayTree,
     cohort: Cohort,
     round_idx: int,
   ) -> Training:
@@ -256,7 +257,7 @@ class Trainer:
     self,
     payload: np.ndarray,
     work: Work,
-    client_states: Any,
+    client_states: chex.ArrayTree,
     ids: np.ndarray,
     rate: float | None = None,
   ) -> Iterator[Trained]:
@@ -277,7 +278,9 @@ class Trainer:
     factor = None
     if rate is not None:
       factor = jax.device_put(np.float32(rate), self._replicated)
-    shared = Shared(on_device, self.receive(on_device), *self.data, factor)
+    images, labels = self.data
+    received = self.receive(on_device)
+    shared = Shared(on_device, received, images, labels, factor)
     devices = self._devices
     turns = -(-len(ids) // (devices * self._turn))
     size = devices * -(-len(ids) // (devices * turns))
@@ -307,7 +310,9 @@ def _rows(sharded: jax.Array) -> list[np.ndarray]:
   return [row for shard in shards for row in np.asarray(shard.data)]
 
 
-def _check_losses(loss: np.ndarray, ids: np.ndarray, round_idx: int) -> None:
+def _check_losses(
+  loss: np.ndarray | jax.Array, ids: np.ndarray, round_idx: int
+) -> None:
   """Raises FloatingPointError where a client's training has diverged."""
   bad = [int(i) for i, x in zip(ids, loss, strict=False) if not np.isfinite(x)]
   if bad:

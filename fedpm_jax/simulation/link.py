@@ -100,7 +100,9 @@ class Link:
       A future; its result raises WireError if a client decoded anything else
       than the payload.
     """
-    informed = held.members[ids] if held else np.zeros(len(ids), np.bool_)
+    informed = np.zeros(len(ids), np.bool_)
+    if held:
+      informed = np.asarray(held.members)[ids]
     groups: list[tuple[np.ndarray, codecs.base.Expected | None]] = []
     if held and informed.any():
       expected = self._server.expected(held, round_idx, foreseen)

@@ -13,6 +13,7 @@ Dimensions: M clients in the population, K in the cohort, d parameters.
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,8 +39,8 @@ class State(NamedTuple):
       downlink's codec does not ask.
   """
 
-  server: Any
-  clients: Any
+  server: chex.ArrayTree
+  clients: chex.ArrayTree
   held: Any
 
 
@@ -182,7 +183,7 @@ class Engine:
         pool, training.symbols(clock), payload, ids, round_idx, collected
       )
       total, received = self._add_up(
-        arriving, payload, training.work.uplink_key, keep
+        arriving, payload, np.asarray(training.work.uplink_key), keep
       )
       server, info = self._finish(state.server, total, len(ids), round_idx)
       clients = training.client_states(state.clients)
@@ -224,7 +225,11 @@ class Engine:
     return total, received
 
   def _finish(
-    self, server_state: Any, total: jax.Array, count: int, round_idx: int
+    self,
+    server_state: chex.ArrayTree,
+    total: jax.Array,
+    count: int,
+    round_idx: int,
   ) -> tuple[Any, dict[str, Any]]:
     """The server's update, and what it reports, if that is finite."""
     server, info = self.aggregation.finish(
@@ -248,4 +253,5 @@ class Engine:
   ) -> Kept:
     before = held or Held(payload, np.zeros(self._num_clients, np.bool_))
     symbols = np.stack([message.symbols for message in received])
-    return Kept(round_idx, ids, payload, symbols, *before)
+    known_q, known_members = map(np.asarray, before)
+    return Kept(round_idx, ids, payload, symbols, known_q, known_members)

@@ -1,8 +1,8 @@
 """Checkpoints: bit-exact, complete, and only for the run they belong to."""
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 
@@ -35,7 +35,7 @@ def test_round_trip_keeps_structure_and_bits(tmp_path):
   checkpoints.close()
   assert restored.next_round == 4
   assert jax.tree.structure(restored.state) == jax.tree.structure(state)
-  jax.tree.map(np.testing.assert_array_equal, restored.state, state)
+  chex.assert_trees_all_equal(restored.state, state)
   assert restored.state.server['q'].dtype == jnp.uint16
 
 

@@ -13,10 +13,10 @@ import time
 import numpy as np
 import pytest
 
-from fedpm_jax import train
+import fedpm_jax as fp
+from fedpm_jax import cli
 from fedpm_jax.experiments import codec_report
 from fedpm_jax.experiments import config as configs
-from fedpm_jax.experiments import experiment as experiments
 from fedpm_jax.protocol import model_file
 from fedpm_jax.reports import records
 from fedpm_jax.system import files
@@ -31,10 +31,10 @@ SMALL = {
   'model': 'conv2',
   'weights.gain': 1.5,  # both sides: the command's default is digits.py
   'optimizer.learning_rate': 0.1,
-  'optimizer.options': '{}',
+  'adam.b1': 0.9,
   'data.max_examples': 20,
   'checkpoint.every': 1,
-  'algorithm.options': '{"persistent_optimizer": true}',
+  'fedpm.persistent_optimizer': True,
   'evaluation.every': 2,
 }
 
@@ -71,7 +71,7 @@ def outcome(workdir):
 def whole(tmp_path_factory):
   """A run from beginning to end, without an accident."""
   workdir = tmp_path_factory.mktemp('whole') / 'run'
-  summary = train.train(small(), workdir)
+  summary = fp.train(small(), workdir)
   return workdir, summary
 
 
@@ -127,7 +127,7 @@ def test_exported_model_is_the_seed_and_a_mask(whole):
 def test_a_finished_run_is_left_alone(whole, capsys):
   workdir, summary = whole
   before = {p: p.stat().st_mtime_ns for p in workdir.iterdir() if p.is_file()}
-  again = train.train(small(), workdir)
+  again = fp.train(small(), workdir, verbose=True)
   assert files.to_json(again) == files.to_json(summary)
   assert 'finished: nothing to do' in capsys.readouterr().out
   assert before == {
@@ -139,24 +139,24 @@ def test_another_config_in_the_same_folder_is_an_error(whole):
   workdir, _ = whole
   before = outcome(workdir)
   with pytest.raises(ValueError, match='batch_size: 16 there, 17 here'):
-    train.train(small(batch_size=17), workdir)
+    fp.train(small(batch_size=17), workdir)
   assert outcome(workdir) == before
 
 
 def test_two_rounds_and_two_more_are_four(whole, tmp_path, monkeypatch):
   """Dies in the middle of round 2, in Python, with nothing cleaned up."""
-  cohort = experiments.cohort
+  cohort = fp.Experiment.cohort
 
   def die(experiment, round_idx):
     if round_idx == 2:
       raise KeyboardInterrupt
     return cohort(experiment, round_idx)
 
-  monkeypatch.setattr(experiments, 'cohort', die)
+  monkeypatch.setattr(fp.Experiment, 'cohort', die)
   with pytest.raises(KeyboardInterrupt):
-    train.train(small(), tmp_path / 'run')
+    fp.train(small(), tmp_path / 'run')
   monkeypatch.undo()
-  train.train(small(), tmp_path / 'run')
+  fp.train(small(), tmp_path / 'run')
   assert outcome(tmp_path / 'run') == outcome(whole[0])
 
 
@@ -179,18 +179,20 @@ def test_kill_9_and_the_same_command_end_alike(whole, tmp_path):
   assert outcome(workdir) == outcome(whole[0])
 
 
-def test_sigterm_writes_a_checkpoint_first(tmp_path):
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_writes_a_checkpoint_first(tmp_path, number):
   workdir = tmp_path / 'run'
-  # No checkpoint is due for a long time: the one that is found is SIGTERM's.
+  # No checkpoint is due for a long time: the one that is found is the signal's.
   changes = {'rounds': 500, 'checkpoint.every': 400}
   with subprocess.Popen(
     command(workdir, **changes), cwd=ROOT, stderr=subprocess.PIPE, text=True
   ) as process:
     _wait_for(workdir / 'metrics.jsonl', 2)
-    process.terminate()
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-  assert process.returncode == 128 + signal.SIGTERM
-  assert 'Stopped by SIGTERM after round' in errors
+  assert process.returncode == 128 + number
+  assert 'Stopped after round' in errors
+  assert 'Traceback' not in errors
   done = len(records.read_rows(workdir / 'metrics.jsonl'))
   saved = [p.name for p in (workdir / 'checkpoints').iterdir()]
   assert saved == [str(done)]
@@ -203,8 +205,13 @@ def test_sigterm_writes_a_checkpoint_first(tmp_path):
       ['--config.num_clients=2000', '--config.data.max_examples=0'],
       'error: .*1437.*2000',
     ),
-    (['--config.no_such_key=1'], 'no_such_key'),
-    (['--config.rounds=many'], 'rounds'),
+    (['--config.no_such_key=1'], "config has no key 'no_such_key'"),
+    (['--config.fedpm.lamda_0=1'], 'did you mean config.fedpm.lambda_0'),
+    (['--config.lambda_0=1'], 'did you mean config.fedpm.lambda_0'),
+    (['--confg=digits'], 'no flag --confg: did you mean --config'),
+    (['--workdir'], '--workdir needs a value'),
+    (['--config.rounds=many'], "config.rounds: expected an integer, got 'm"),
+    (['--config.optimizer.name=lbfgs'], 'needs more than gradients'),
     (None, 'absent.py'),
     (['stray'], 'Unexpected arguments.*stray'),
     (
@@ -226,17 +233,58 @@ def test_a_users_mistake_is_one_clear_line(tmp_path, flags, message):
     env=os.environ | {'HOME': str(tmp_path)},
   )
   assert run.returncode != 0
-  last = [line for line in run.stderr.splitlines() if line.strip()]
-  assert len(last) <= 4, run.stderr
+  assert len(run.stderr.splitlines()) == 1, run.stderr
   assert re.search(message, run.stderr, re.S), run.stderr
   assert not (tmp_path / 'run').exists()
+
+
+def test_the_order_of_flags_does_not_matter():
+  flags = cli.Flags(config='digits', workdir='')
+  words = [
+    ['--config.model=cnn'],
+    ['--config', 'methods:qsgd'],
+    ['--config.qsgd.levels', '3'],
+    ['--config.fedavg.server_learning_rate=0.5'],
+  ]
+  configured = []
+  for order in (words, words[::-1], words[2:] + words[:2]):
+    argv = [word for pair in order for word in pair]
+    arguments = cli.parse(argv, flags, '')
+    configured.append(configs.to_dict(cli.configuration(arguments).config))
+  assert configured[0] == configured[1] == configured[2]
+  assert configured[0]['model'] == 'cnn'
+  assert configured[0]['qsgd'] == {'levels': 3, 'bucket': 512}
+  assert configured[0]['fedavg'] == {'server_learning_rate': 0.5}
+
+
+def test_list_shows_every_key_with_its_meaning(capsys):
+  cli_train = [sys.executable, '-m', 'fedpm_jax.train', '--list']
+  shown = subprocess.run(
+    cli_train, cwd=ROOT, capture_output=True, text=True, check=True
+  ).stdout
+  for path, option in configs.every_key().items():
+    (line,) = re.findall(rf'^--config\.{re.escape(path)} .*$', shown, re.M)
+    assert option.kind.__name__ in line
+    assert option.meaning, path
+    assert line.endswith(option.meaning)
+
+
+def test_the_program_is_the_function_too():
+  """Importing the program must not take `fp.train` away."""
+  import fedpm_jax.train as program
+
+  assert fp.train is program or fp.train.__name__ == 'train'
+  with pytest.raises(ValueError, match=r'config\.rounds must be at least 1'):
+    program(small(rounds=0), 'nowhere')
+  with pytest.raises(ValueError, match=r'config\.rounds must be at least 1'):
+    fp.train(small(rounds=0), 'nowhere')
 
 
 def test_divergence_keeps_the_last_checkpoint(tmp_path):
   config = small(**{'optimizer.name': 'sgd', 'optimizer.learning_rate': 1e30})
   config.weights.gain = 1e30
   with pytest.raises(FloatingPointError, match='Round 0'):
-    train.train(config, tmp_path / 'run')
+    fp.train(config, tmp_path / 'run')
   assert not list((tmp_path / 'run' / 'checkpoints').iterdir())
 
 

@@ -24,7 +24,7 @@ def run(method='fedpm', seed=0, **changes):
   return sweeps.Run(labels, config)
 
 
-def fake_train(config, folder):
+def fake_train(config, folder, **_):
   """Does what the learning rate says; in processes it is found by its name."""
   print('hello from', folder.name)
   rate = config.optimizer.learning_rate
@@ -72,9 +72,7 @@ def test_finished_runs_are_left_alone(tmp_path, capsys):
 
 def test_a_run_of_another_configuration_is_not_finished(tmp_path):
   sweeps.execute([rated(1)], tmp_path, jobs=0, function=fake_train)
-  assert not sweeps.is_finished(
-    tmp_path / 'digits/fedpm/seed_0', rated(7).config
-  )
+  assert not sweeps.is_finished(tmp_path / 'digits/fedpm/seed_0', rated(7))
   sweeps.execute([rated(7)], tmp_path, jobs=0, function=fake_train)
   assert starts(tmp_path) == {'digits/fedpm/seed_0': 2}
 
@@ -82,7 +80,7 @@ def test_a_run_of_another_configuration_is_not_finished(tmp_path):
 def test_where_the_data_lies_makes_no_other_run(tmp_path):
   sweeps.execute([rated(1)], tmp_path, jobs=0, function=fake_train)
   moved = run(**{'optimizer.learning_rate': 1.0, 'data.dir': '/elsewhere'})
-  assert sweeps.is_finished(tmp_path / 'digits/fedpm/seed_0', moved.config)
+  assert sweeps.is_finished(tmp_path / 'digits/fedpm/seed_0', moved)
 
 
 @pytest.mark.parametrize('jobs', [0, 1])
@@ -105,7 +103,7 @@ def test_a_failure_is_listed_and_the_others_run(tmp_path, capfd, jobs):
 
 
 def test_all_are_labelled_before_the_first_starts(tmp_path):
-  def stop(config, folder):
+  def stop(config, folder, **_):
     raise KeyboardInterrupt
 
   with pytest.raises(KeyboardInterrupt):
@@ -132,7 +130,7 @@ def test_a_death_is_the_failure_of_one_run(tmp_path, capfd, jobs):
   assert starts(tmp_path) == {f'digits/fedpm/seed_{i}': 1 for i in range(5)}
   for seed in range(1, 5):
     folder = tmp_path / f'digits/fedpm/seed_{seed}'
-    assert sweeps.is_finished(folder, rated(5, seed=seed).config)
+    assert sweeps.is_finished(folder, rated(5, seed=seed))
     cores = files.read_json(folder / 'cores.json')
     everything = sorted(os.sched_getaffinity(0))
     assert cores in [
@@ -159,6 +157,8 @@ def test_no_process_outlives_the_sweep(tmp_path, signal_, code):
     'import pathlib, test_sweeps\n'
     'from fedpm_jax import sweep\n'
     'from fedpm_jax.experiments import sweeps\n'
+    'from fedpm_jax.experiments import config_files\n'
+    'config_files.find = lambda name, _: pathlib.Path(name)\n'
     'sweeps.read = lambda path: [test_sweeps.rated(4)]\n'
     'sweeps.execute.__kwdefaults__["function"] = test_sweeps.fake_train\n'
     'sweep.main()\n'
@@ -259,7 +259,7 @@ def command(*arguments):
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    (None, 'error: There is no sweep '),
+    (None, 'error: There is no configuration '),
     ('get_config = None', 'has no function get_sweep() -> list[sweeps.Run].'),
     ('get_sweep = lambda: []', 'error: The sweep has no runs'),
   ],

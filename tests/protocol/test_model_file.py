@@ -19,10 +19,16 @@ SPEC = networks.Spec('conv2', (8, 8, 1), 10, 3, 'signed_constant', 2.0)
 SIZE = networks.build(SPEC).layout.num_parameters
 
 
+def saved(path, values):
+  model = model_file.make(SPEC, values)
+  model.save(path)
+  return model
+
+
 @pytest.fixture
 def exported(tmp_path, rng):
   mask = rng.random(SIZE) < 0.1
-  return model_file.export(tmp_path / 'model.fedpm', SPEC, mask), tmp_path, mask
+  return saved(tmp_path / 'model.fedpm', mask), tmp_path, mask
 
 
 def test_loaded_model_is_the_masked_network(exported, rng):
@@ -57,7 +63,7 @@ assert (np.asarray(logits) == np.load(sys.argv[1] + '/here.npy')).all()
 @pytest.mark.parametrize('density', [0.0, 0.01, 0.1, 0.5, 1.0])
 def test_size_is_the_entropy_of_the_mask(tmp_path, rng, density):
   mask = rng.random(SIZE) < density
-  model = model_file.export(tmp_path / 'model.fedpm', SPEC, mask)
+  model = saved(tmp_path / 'model.fedpm', mask)
   p = np.array([mask.mean(), 1 - mask.mean()])
   entropy = -(p[p > 0] * np.log2(p[p > 0])).sum()
   assert model.num_bytes == (tmp_path / 'model.fedpm').stat().st_size
@@ -70,7 +76,7 @@ def test_size_is_the_entropy_of_the_mask(tmp_path, rng, density):
 def test_dense_weights_are_a_model_too(tmp_path, rng):
   values = (0.05 * rng.standard_normal(SIZE)).astype(np.float32)
   path = tmp_path / 'dense.fedpm'
-  written = model_file.export(path, SPEC, values)
+  written = saved(path, values)
   model = model_file.load(path)
   np.testing.assert_array_equal(model.values, values)
   assert model.mask is None
@@ -84,7 +90,7 @@ def test_dense_weights_are_a_model_too(tmp_path, rng):
   data = bytearray(path.read_bytes())
   data[len(data) // 2] ^= 1
   path.write_bytes(data)
-  with pytest.raises(model_file.ArtifactError, match='damaged'):
+  with pytest.raises(model_file.ModelFileError, match='damaged'):
     model_file.load(path)
 
 
@@ -97,7 +103,7 @@ def test_undecided_thetas_cost_less_than_a_bit(tmp_path, rng):
     expected = value / 65536
     error = 4 * (expected * (1 - expected) / (q == value).sum()) ** 0.5
     assert abs(mask[q == value].mean() - expected) < error
-  model = model_file.export(tmp_path / 'model.fedpm', SPEC, mask)
+  model = saved(tmp_path / 'model.fedpm', mask)
   np.testing.assert_array_equal(model.mask, mask)
   # Below one half 3/4 of the thetas lie above u, and 1/4 do beyond it.
   expected = -(0.75 * np.log2(0.75) + 0.25 * np.log2(0.25))
@@ -114,16 +120,16 @@ def test_every_damaged_byte_is_found(exported):
     bad = bytearray(good)
     bad[place] ^= 0x10
     path.write_bytes(bad)
-    with pytest.raises(model_file.ArtifactError):
+    with pytest.raises(model_file.ModelFileError):
       model_file.load(path)
   for length in (0, 3, 8, 50, len(good) - 1):
     path.write_bytes(good[:length])
-    with pytest.raises(model_file.ArtifactError):
+    with pytest.raises(model_file.ModelFileError):
       model_file.load(path)
 
 
 def _with_description(good, change):
-  """The artifact with another description and a correct checksum."""
+  """The file with another description and a correct checksum."""
   (length,) = struct.unpack_from('<I', good, 5)
   description = json.loads(good[9 : 9 + length])
   change(description)
@@ -141,8 +147,13 @@ def _with_description(good, change):
     (lambda d: d['spec'].update(num_classes='x'), 'not a valid model'),
     (lambda d: d['spec'].update(image_shape=[8, 8]), 'not a valid model'),
     (lambda d: d['spec'].update(image_shape=[10**9] * 3), 'not a valid'),
-    (lambda d: d['spec'].update(model='vgg'), 'model must be one of'),
+    (
+      lambda d: d['spec'].update(model='vgg'),
+      'a module that this package does not have',
+    ),
     (lambda d: d['spec'].update(extra=1), 'not a valid model'),
+    (lambda d: d['spec'].update(value_range=[1, 1]), 'value_range must be'),
+    (lambda d: d['spec'].update(value_range=[0, 'x']), 'not a valid model'),
     (lambda d: d['spec'].pop('seed'), 'not a valid model'),
     (lambda d: d.update(codec='prior'), 'grouping and codec must be'),
     (lambda d: d.update(grouping='x'), 'grouping and codec must be'),
@@ -153,25 +164,24 @@ def test_hostile_descriptions(exported, change, message):
   _, folder, _ = exported
   path = folder / 'model.fedpm'
   path.write_bytes(_with_description(path.read_bytes(), change))
-  with pytest.raises(model_file.ArtifactError, match=message):
+  with pytest.raises(model_file.ModelFileError, match=message):
     model_file.load(path)
 
 
 def test_other_files_are_refused(tmp_path):
   path = tmp_path / 'x'
   path.write_bytes(b'\x80\x04 a pickle, say, and some more bytes')
-  with pytest.raises(model_file.ArtifactError, match='not a fedpm_jax model'):
+  with pytest.raises(model_file.ModelFileError, match='not a fedpm_jax model'):
     model_file.load(path)
   with pytest.raises(FileNotFoundError):
     model_file.load(tmp_path / 'absent')
 
 
 def test_wrong_images_and_masks(exported):
-  model, folder, mask = exported
+  model, _, mask = exported
   with pytest.raises(ValueError, match=r'\[B, 8, 8, 1\], got uint8 \[5, 8, 8'):
     model(np.zeros((5, 8, 8), np.uint8))
   with pytest.raises(ValueError, match='got float32'):
     model(np.zeros((5, 8, 8, 1), np.float32))
   with pytest.raises(ValueError, match='Expected a bool mask'):
-    model_file.export(folder / 'other', SPEC, mask[1:])
-  assert not (folder / 'other').exists()
+    model_file.make(SPEC, mask[1:])

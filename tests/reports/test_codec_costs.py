@@ -1,6 +1,5 @@
 """What codecs would have cost: the same bytes as in the run, and entropies."""
 
-import jax
 import numpy as np
 import pytest
 import toy
@@ -26,7 +25,7 @@ def run():
 
 
 def test_real_costs_are_those_of_the_run(run):
-  engine, state, kept, rows = run
+  engine, _, kept, rows = run
   layout = engine.method.network.layout
   for round_, row in zip(kept, rows, strict=True):
     costs = codec_costs.costs(round_, engine.server.foresight, layout)

@@ -1,0 +1,205 @@
+"""What the programs share: flags, errors of one line, signals.
+
+`fedpm train`, `fedpm sweep` and `fedpm report` are the programs of the modules of
+these names: `python -m fedpm_jax.train` is the same.
+"""
+
+import difflib
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fedpm_jax.system import allocator
+
+if TYPE_CHECKING:
+  from fedpm_jax.experiments.config_files import Loaded
+
+PROGRAMS = ('train', 'sweep', 'report')
+_USAGE = f"""\
+usage: fedpm {{{','.join(PROGRAMS)}}} [--help] [flags]
+
+  train    one run: fedpm train --config=digits
+  sweep    many runs: fedpm sweep --config=comparison
+  report   tables and pictures of runs: fedpm report --sweep=runs/comparison"""
+
+# A flag's default: its type is that of its values.
+Flags = dict[str, Any]
+
+
+class Arguments(NamedTuple):
+  """A command line.
+
+  Attributes:
+    flags: every flag of the program; one that may come again is a list.
+    overrides: (key, text) of `--config.key=text`, in their order.
+    rest: what is no flag.
+  """
+
+  flags: Flags
+  overrides: list[tuple[str, str]]
+  rest: list[str]
+
+
+def main() -> None:
+  """The console script `fedpm`."""
+  name = sys.argv[1] if len(sys.argv) > 1 else ''
+  if name == '--version':
+    from fedpm_jax import __version__
+
+    print(f'fedpm_jax {__version__}')
+  elif name in PROGRAMS:
+    allocator.restart_with_huge_pages()
+    importlib.import_module(f'fedpm_jax.{name}').main(sys.argv[2:])
+  else:
+    print(_USAGE)
+    known = name in ('', '-h', '--help')
+    sys.exit(0 if known else f'error: there is no program {name!r}')
+
+
+def parse(
+  argv: list[str], flags: Flags, documentation: str | None
+) -> Arguments:
+  """The command line of a program; the order of flags does not matter.
+
+  Args:
+    argv: without the program's name.
+    flags: every flag with its default.  A flag of type bool needs no value, one
+      whose default is a list may come again.
+    documentation: what --help prints.
+
+  Raises:
+    ValueError: a flag that there is not, or without the value that it needs.
+  """
+  if {'--help', '-h', '--helpfull'} & {*argv}:
+    print(documentation)
+    sys.exit(0)
+  found = {k: list(v) if isinstance(v, list) else v for k, v in flags.items()}
+  overrides, rest, words = [], [], list(argv)
+  while words:
+    word = words.pop(0)
+    if not word.startswith('--'):
+      rest.append(word)
+      continue
+    name, has_value, value = word[2:].partition('=')
+    is_switch = isinstance(flags.get(name), bool)
+    if not has_value and not is_switch:
+      if not words or words[0].startswith('--'):
+        raise ValueError(f'--{name} needs a value: --{name}=...')
+      value = words.pop(0)
+    if name.startswith('config.') and 'config' in flags:
+      overrides.append((name.removeprefix('config.'), value))
+    elif name not in flags:
+      near = difflib.get_close_matches(name, flags, 1)
+      hint = f'did you mean --{near[0]}? ' if near else ''
+      raise ValueError(f'there is no flag --{name}: {hint}--help lists them.')
+    elif isinstance(flags[name], list):
+      found[name].append(value)
+    else:
+      on = is_switch and not has_value
+      found[name] = True if on else _value(name, value, flags[name])
+  return Arguments(found, overrides, rest)
+
+
+def _value(name: str, text: str, default: Any) -> Any:
+  """A flag's value, of the type of its default."""
+  from fedpm_jax.experiments import options
+
+  try:
+    return options.parse(text, type(default))
+  except ValueError as error:
+    raise ValueError(f'--{name}: {error}.') from error
+
+
+def nothing_left(arguments: Arguments) -> None:
+  """Raises ValueError where words stand that are no flags."""
+  if arguments.rest:
+    raise ValueError(f'Unexpected arguments: {arguments.rest}; see --help.')
+
+
+def configuration(arguments: Arguments) -> 'Loaded':
+  """The configuration that a command line names, with its changes.
+
+  Raises:
+    ValueError: there is no such file, key or value.
+  """
+  from fedpm_jax.experiments import config, config_files
+
+  nothing_left(arguments)
+  loaded = config_files.read(arguments.flags['config'])
+  for path, text in arguments.overrides:
+    config.override(loaded.config, path, text)
+  return loaded
+
+
+def list_of_keys() -> str:
+  """Every key with type, default and meaning, a line each."""
+  from fedpm_jax.experiments import config
+
+  lines, section = [], ''
+  for path, option in config.every_key().items():
+    head = path.partition('.')[0] if path not in config.KEYS else ''
+    if head != section:
+      lines += ['', f'Options of {head}, where a run uses it:']
+      section = head
+    default = 'not set' if option.default is None else repr(option.default)
+    lines.append(
+      f'--config.{path:32} {option.kind.__name__:6} {default:20}'
+      f' {option.meaning}'
+    )
+  return '\n'.join(lines)
+
+
+def guarded(program: Callable[[], None]) -> None:
+  """Runs a program; what a user can cause is one line, anything else a bug."""
+  from absl import logging
+
+  logging.set_verbosity(logging.WARNING)  # Orbax tells all that it does.
+  try:
+    program()
+  except (ValueError, OSError, FloatingPointError) as error:
+    if os.environ.get('FEDPM_TRACEBACK'):
+      raise
+    sys.exit(f'error: {error} (FEDPM_TRACEBACK=1 shows where)')
+  except KeyboardInterrupt:
+    print('Stopped; the same command continues.', file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)
+
+
+class Interruptible:
+  """Notes down SIGTERM and Ctrl-C, so that a round can end first.
+
+  A second Ctrl-C does not wait.
+
+  Attributes:
+    signal: the one that came, or None.
+  """
+
+  def __init__(self):
+    """Nothing is caught before `with`."""
+    self.signal: int | None = None
+    self._previous: dict[int, Any] = {}
+
+  def __enter__(self) -> 'Interruptible':
+    for number in (signal.SIGTERM, signal.SIGINT):
+      self._previous[number] = signal.signal(number, self._receive)
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
+
+  def exit_code(self) -> int:
+    """What a shell expects of a process that a signal ended."""
+    return 128 + (self.signal or 0)
+
+  def _receive(self, number: int, _: object) -> None:
+    if number == signal.SIGINT:
+      if self.signal == number:
+        raise KeyboardInterrupt
+      print(
+        '\nThe round ends first; Ctrl-C again does not wait.', file=sys.stderr
+      )
+    self.signal = number

@@ -1,0 +1,117 @@
+"""A data set is checked at the door, once, wherever it comes from.
+
+What is wrong is said in one line, before anything is trained: what was got, what
+was expected, what to do.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from zlib_ng import zlib_ng
+
+from fedpm_jax.data.sources import Dataset
+
+
+def checked(dataset: Dataset) -> Dataset:
+  """The data set with its labels as int32, if it can be trained on.
+
+  Images are uint8, or float32 with a stated `value_range`; both are scaled to
+  [-1, 1] inside the network, from [0, 255] or from that range.
+
+  Raises:
+    ValueError: a type, a shape, a value or a label that cannot be meant.
+  """
+  if dataset.num_classes < 2:
+    raise ValueError(
+      f'num_classes must be at least 2, got {dataset.num_classes}.'
+    )
+  for split in ('train', 'test'):
+    images, labels = (getattr(dataset, f'{x}_{split}') for x in 'xy')
+    _check_images(f'x_{split}', images, dataset.value_range)
+    _check_labels(f'y_{split}', labels, dataset.num_classes)
+    if len(images) != len(labels):
+      raise ValueError(
+        f'x_{split} and y_{split} must be equally long, got {len(images)} images'
+        f' and {len(labels)} labels.'
+      )
+  train, test = dataset.x_train, dataset.x_test
+  if (train.shape[1:], train.dtype) != (test.shape[1:], test.dtype):
+    raise ValueError(
+      'x_train and x_test must be alike, got images of'
+      f' {train.dtype} {train.shape[1:]} and {test.dtype} {test.shape[1:]}.'
+    )
+  return dataset._replace(
+    y_train=dataset.y_train.astype(np.int32),
+    y_test=dataset.y_test.astype(np.int32),
+  )
+
+
+def fingerprint(dataset: Dataset) -> str:
+  """Eight hex digits that differ for another data set."""
+  return checksum(
+    (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
+  )
+
+
+def checksum(arrays: Iterable[np.ndarray]) -> str:
+  """Eight hex digits of the values of some arrays, in their order."""
+  crc = 0
+  for array in arrays:
+    flat = np.ascontiguousarray(array).reshape(-1)
+    crc = zlib_ng.crc32(flat.view(np.uint8).data, crc)
+  return f'{crc:08x}'
+
+
+def _check_images(
+  name: str, images: np.ndarray, value_range: tuple[float, float] | None
+) -> None:
+  """ValueError unless these are images `[N, H, W, C]` of a known scale."""
+  if not isinstance(images, np.ndarray) or images.ndim != 4:
+    got = getattr(images, 'shape', type(images).__name__)
+    raise ValueError(f'{name} must be an array [N, H, W, C], got {got}.')
+  if 0 in images.shape:
+    raise ValueError(f'{name} must not be empty, got shape {images.shape}.')
+  _, height, width, channels = images.shape
+  if height in (1, 3) and channels == width and channels > 4:
+    raise ValueError(
+      f'{name} must be [N, H, W, C], got {images.shape}, which looks like'
+      f' [N, C, H, W]: use np.moveaxis({name}, 1, 3).'
+    )
+  if images.dtype == np.uint8:
+    if value_range is not None:
+      raise ValueError(
+        f'{name} is uint8, whose range is [0, 255]: leave value_range out, got'
+        f' {value_range}.'
+      )
+    return
+  if images.dtype != np.float32 or value_range is None:
+    raise ValueError(
+      f'{name} must be uint8, or float32 with Dataset(..., value_range=(low,'
+      f' high)), got {images.dtype} with value_range = {value_range}.'
+    )
+  low, high = value_range
+  # NaN fails both comparisons.
+  if not (low < high and images.min() >= low and images.max() <= high):
+    raise ValueError(
+      f'{name} must lie in value_range = {value_range}, low below high, got'
+      f' values from {images.min()} to {images.max()}.'
+    )
+
+
+def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
+  """ValueError unless these are labels `[N]` in [0, num_classes)."""
+  integers = isinstance(labels, np.ndarray) and np.issubdtype(
+    labels.dtype, np.integer
+  )
+  if not integers or labels.ndim != 1:
+    got = getattr(labels, 'dtype', type(labels).__name__)
+    raise ValueError(
+      f'{name} must be integers [N], got {got} {getattr(labels, "shape", "")}.'
+    )
+  low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+  if low < 0 or high >= num_classes:
+    hint = ': subtract 1' if labels.min() == 1 and high == num_classes else ''
+    raise ValueError(
+      f'{name} must lie in [0, num_classes = {num_classes}), got'
+      f' {labels.min()} to {high}{hint}.'
+    )

@@ -1,0 +1,315 @@
+"""From a configuration, and objects of one's own, to the parts of a run.
+
+Here names become rows of tables, and sections become keyword arguments.  A
+mistake is found before any data is read.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from fedpm_jax.algorithms import ALGORITHMS
+from fedpm_jax.algorithms.base import Algorithm
+from fedpm_jax.compressors import COMPRESSORS
+from fedpm_jax.compressors.base import Compressor
+from fedpm_jax.data import checks, partition, sources
+from fedpm_jax.data.sources import Dataset
+from fedpm_jax.experiments import config as configs
+from fedpm_jax.experiments import options
+from fedpm_jax.experiments.config import Config
+from fedpm_jax.experiments.schedules import SCHEDULES, Rate
+from fedpm_jax.masks import Layout
+from fedpm_jax.models import network as networks
+from fedpm_jax.models.network import Network
+from fedpm_jax.protocol.method import Method, Names, compose
+
+
+class Own(NamedTuple):
+  """Objects of one's own, each in place of what the configuration names.
+
+  Attributes:
+    dataset: arrays; see `Dataset`.
+    model: a Flax module, images `[B, H, W, C]` in [-1, 1] to logits.
+    algorithm: an `Algorithm`, or a function like the rows of `ALGORITHMS`.
+    compressor: a `Compressor`, or a function like the rows of `COMPRESSORS`.
+    optimizer: an optax transformation that needs nothing but gradients.
+    clients: M arrays of indices into the training set.
+  """
+
+  dataset: Dataset | None = None
+  model: nn.Module | None = None
+  algorithm: Algorithm | Callable[..., Algorithm] | None = None
+  compressor: Compressor | Callable[..., Compressor] | None = None
+  optimizer: optax.GradientTransformation | None = None
+  clients: Sequence[np.ndarray] | None = None
+
+
+NOTHING_OWN = Own()
+
+
+def check(config: Config, own: Own = NOTHING_OWN) -> None:
+  """Raises ValueError for whatever is wrong that needs no data to be seen."""
+  configs.validate(config)
+  rate(config)
+  layout = Layout(('dense/kernel',), ((1, 1),), (1,))
+  nothing = lambda *_: jnp.zeros(1)
+  if isinstance(own.compressor, Compressor):
+    return  # It has a layout already, so it is checked with the real network.
+  method(config, Network(layout, nothing, nothing, {}), own)
+
+
+def method(config: Config, network: Network, own: Own = NOTHING_OWN) -> Method:
+  """The method of a configuration, on a network.
+
+  Args:
+    config: see `config.KEYS`.
+    network: what it trains; nothing is computed yet.
+    own: objects in place of what the configuration names.
+
+  Raises:
+    ValueError: a name that no table has, an option that does not suit it, or
+      parts that do not fit together.
+  """
+  algorithm_row = own.algorithm or _row(
+    ALGORITHMS, 'algorithm', config.algorithm
+  )
+  compressor_row = own.compressor or _row(
+    COMPRESSORS, 'wire.compressor', config.wire.compressor
+  )
+  if isinstance(compressor_row, Compressor):
+    compressor = compressor_row
+  else:
+    name = '' if own.compressor else config.wire.compressor
+    compressor = _made(config, name, compressor_row, network.layout)
+  optimizer_ = optimizer(config, own)
+  if isinstance(algorithm_row, Algorithm):
+    algorithm = algorithm_row
+  else:
+    name = '' if own.algorithm else config.algorithm
+    given = {}
+    if options.takes(algorithm_row, 'participation'):
+      given['participation'] = config.clients_per_round / config.num_clients
+    algorithm = _made(config, name, algorithm_row, network, optimizer_, **given)
+  return compose(
+    network,
+    algorithm,
+    compressor,
+    uplink=config.wire.uplink,
+    downlink=config.wire.downlink,
+    private_randomness=config.wire.private_randomness,
+    names=Names(*(_names(config, own)[k] for k in Names._fields)),
+  )
+
+
+def optimizer(
+  config: Config, own: Own = NOTHING_OWN
+) -> optax.GradientTransformation:
+  """The optimiser of local steps.
+
+  Raises:
+    ValueError: optax has no such optimiser, it refuses an option, or it needs
+      more than gradients.
+  """
+  if own.optimizer is not None:
+    _check_gradients_suffice(own.optimizer, 'optimizer')
+    return own.optimizer
+  name, learning_rate = config.optimizer.name, config.optimizer.learning_rate
+  make = _row(configs.OPTIMIZERS, 'optimizer.name', name)
+  if not learning_rate > 0:
+    raise ValueError(
+      f'config.optimizer.learning_rate must be positive, got {learning_rate}.'
+    )
+  made = _made(config, name, make, learning_rate)
+  _check_gradients_suffice(made, f'config.optimizer.name = {name!r}')
+  return made
+
+
+def rate(config: Config) -> Rate | None:
+  """The factor on the learning rate by round; None where it is always 1.
+
+  Raises:
+    ValueError: there is no such schedule, or it refuses an option.
+  """
+  name = config.optimizer.schedule
+  schedule = _row(SCHEDULES, 'optimizer.schedule', name)
+  return _made(config, name, schedule, config.rounds)
+
+
+def dataset(config: Config, own: Own = NOTHING_OWN) -> Dataset:
+  """The data set, checked.
+
+  Raises:
+    DataNotFound: it is not prepared on this machine.
+    ValueError: it cannot be trained on.
+  """
+  if own.dataset is not None:
+    return checks.checked(own.dataset)
+  return checks.checked(
+    sources.load(
+      config.data.name,
+      data_dir=config.data.dir or None,
+      cache_dir=config.data.cache_dir or None,
+    )
+  )
+
+
+def clients(
+  config: Config, labels: np.ndarray, own: Own = NOTHING_OWN
+) -> list[np.ndarray]:
+  """Which examples each of the M clients holds.
+
+  Raises:
+    ValueError: the split is impossible, or one's own does not fit the data.
+  """
+  if own.clients is not None:
+    return _checked_clients(own.clients, config.num_clients, len(labels))
+  return partition.split(
+    config.data.partition,
+    labels,
+    num_clients=config.num_clients,
+    seed=config.seed,
+    classes_per_client=config.data.classes_per_client,
+    alpha=config.data.alpha,
+    sizes=config.data.sizes,
+    max_examples=config.data.max_examples or None,
+  )
+
+
+def spec(
+  config: Config, data: Dataset, own: Own = NOTHING_OWN
+) -> networks.Spec:
+  """What determines the random network."""
+  height, width, channels = data.x_train.shape[1:]
+  return networks.Spec(
+    model=_names(config, own)['model'],
+    image_shape=(height, width, channels),
+    num_classes=data.num_classes,
+    seed=config.seed,
+    weight_kind=config.weights.kind,
+    weight_gain=config.weights.gain,
+    value_range=data.value_range,
+  )
+
+
+def describe(config: Config, own: Own = NOTHING_OWN) -> dict[str, Any]:
+  """What determines a run, as JSON: written, compared, checkpointed.
+
+  An object of one's own is described as well as can be: data and clients by a
+  checksum, a Flax module by its fields, functions by their names alone.
+  """
+  plain, names = configs.to_dict(config), _names(config, own)
+  plain['model'], plain['algorithm'] = names['model'], names['algorithm']
+  plain['wire']['compressor'] = names['compressor']
+  if own.optimizer is not None:
+    plain['optimizer'] = {'name': 'own'}
+  if own.dataset is not None:
+    crc = checks.fingerprint(own.dataset)
+    plain['data']['name'] = f'own: {own.dataset.name} {crc}'
+  if own.clients is not None:
+    plain['data']['partition'] = f'own: {checks.checksum(own.clients)}'
+  return plain
+
+
+def _names(config: Config, own: Own) -> dict[str, str]:
+  """How the parts are called, in errors and in what is written."""
+
+  def called(thing: Any, name: str) -> str:
+    if thing is None:
+      return name
+    return f'own: {getattr(thing, "__qualname__", type(thing).__name__)}'
+
+  return {
+    'model': config.model if own.model is None else _described(own.model),
+    'algorithm': called(own.algorithm, config.algorithm),
+    'compressor': called(own.compressor, config.wire.compressor),
+  }
+
+
+def _described(module: nn.Module) -> str:
+  """A Flax module's class and fields, in a line."""
+  fields = ', '.join(
+    f'{field.name}={getattr(module, field.name)!r}'
+    for field in dataclasses.fields(module)
+    if field.init and field.name not in ('parent', 'name')
+  )
+  return f'own: {type(module).__name__}({fields})'
+
+
+def _row(table: dict[str, Any], path: str, name: str) -> Any:
+  """The row that `config.<path>` names; ValueError lists the rows."""
+  if name not in table:
+    raise ValueError(
+      f'config.{path} must be one of {sorted(table)}, got {name!r}.'
+    )
+  return table[name]
+
+
+def _made(
+  config: Config,
+  name: str,
+  make: Callable[..., Any],
+  *args: Any,
+  **given: Any,
+) -> Any:
+  """What a row makes of its arguments and of the options in its section."""
+  chosen = configs.options_of(config, name)
+  try:
+    return make(*args, **given, **chosen)
+  except (TypeError, ValueError) as error:
+    where = f'config.{name}' if name else 'own part'
+    raise ValueError(f'{where}: {error}') from error
+
+
+def _check_gradients_suffice(
+  transformation: optax.GradientTransformation, name: str
+) -> None:
+  """ValueError unless an update needs gradients and parameters alone."""
+  if not isinstance(transformation, optax.GradientTransformation):
+    raise ValueError(
+      f'{name} must make an optax.GradientTransformation, got a'
+      f' {type(transformation).__name__}.'
+    )
+
+  def one_step(params):
+    state = transformation.init(params)
+    return transformation.update(params, state, params)[0]
+
+  try:
+    jax.eval_shape(one_step, {'scores': jnp.zeros(2)})
+  except (TypeError, KeyError, ValueError) as error:
+    reason = str(error).splitlines()[0]
+    raise ValueError(
+      f'{name} needs more than gradients, which is all that local training has:'
+      f' {reason} Use adam or sgd, for example.'
+    ) from error
+
+
+def _checked_clients(
+  given: Sequence[np.ndarray], num_clients: int, num_examples: int
+) -> list[np.ndarray]:
+  """A client split of one's own; ValueError where it does not fit."""
+  if len(given) != num_clients:
+    raise ValueError(
+      f'clients must be config.num_clients = {num_clients} arrays of indices,'
+      f' got {len(given)}.'
+    )
+  parts = []
+  for i, part in enumerate(given):
+    part = np.asarray(part)
+    if part.ndim != 1 or not np.issubdtype(part.dtype, np.integer):
+      raise ValueError(
+        f'clients[{i}] must be integers [n], got {part.dtype} {part.shape}.'
+      )
+    if not part.size or part.min() < 0 or part.max() >= num_examples:
+      raise ValueError(
+        f'clients[{i}] must hold indices in [0, {num_examples}), at least one,'
+        f' got {part.size} of them.'
+      )
+    parts.append(part.astype(np.int32))
+  return parts

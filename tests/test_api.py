@@ -1,0 +1,319 @@
+"""What a notebook types: the README's ten lines, and parts of one's own."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+import fedpm_jax as fp
+from fedpm_jax.algorithms import fedpm
+from fedpm_jax.compressors import bernoulli
+from fedpm_jax.experiments import codec_report, sweeps
+from fedpm_jax.reports import records
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+LINES = """
+import fedpm_jax as fp
+config = fp.config('digits')
+config.rounds = 10
+run = fp.Experiment(config)
+for row in run.rounds():
+  print(row['eval/accuracy_mean'], row['uplink/bpp_wire'])
+run.theta()
+model = run.model();  model.save('model.fedpm');  fp.load('model.fedpm')(images)
+fp.train(config, 'runs/mine')
+"""
+
+
+def small(**changes):
+  config = fp.config()
+  config.update_from_flattened_dict(
+    {
+      'rounds': 2,
+      'num_clients': 3,
+      'clients_per_round': 3,
+      'local_epochs': 1,
+      'batch_size': 8,
+      'model': 'cnn',
+      'data.max_examples': 16,
+      'weights.gain': 1.4,
+    }
+    | changes
+  )
+  return config
+
+
+def test_the_ten_lines_run(tmp_path, monkeypatch, capsys):
+  """As they stand, but for the size of what they train."""
+  monkeypatch.chdir(tmp_path)
+  config = small()
+  monkeypatch.setattr(fp, 'config', lambda name: config, raising=False)
+  images = np.zeros((2, 8, 8, 1), np.uint8)
+  lines = LINES.replace('config.rounds = 10', 'config.rounds = 2')
+  exec(compile(lines, 'lines.py', 'exec'), {'images': images})
+  printed = capsys.readouterr().out.splitlines()
+  assert len(printed) == 2  # the loop's, and nothing that nobody asked for
+  assert (tmp_path / 'runs/mine/summary.json').exists()
+  rows = records.read_rows(tmp_path / 'runs/mine/metrics.jsonl')
+  for line, row in zip(printed, rows, strict=True):
+    assert line.split() == [
+      str(row['eval/accuracy_mean']),
+      str(row['uplink/bpp_wire']),
+    ]
+
+
+def test_importing_the_package_decides_nothing():
+  """No JAX, no backend of Matplotlib, no signal handler, no output."""
+  code = """
+import signal, sys
+before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+import fedpm_jax as fp
+assert not {'jax', 'numpy', 'matplotlib'} & set(sys.modules)
+assert set(fp.__all__) <= set(dir(fp))
+for name in fp.__all__:
+  assert getattr(fp, name) is not None, name
+import matplotlib
+matplotlib.use('svg')
+from fedpm_jax.reports import plots
+plots.warm_up()
+assert matplotlib.get_backend() == 'svg'
+after = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+assert before == after
+try:
+  fp.nothing
+except AttributeError as error:
+  assert 'nothing' in str(error)
+"""
+  done = subprocess.run(
+    [sys.executable, '-W', 'error', '-c', code],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+  )
+  assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
+class TinyCNN(nn.Module):
+  """A user's own network, plain Flax."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.relu(nn.Conv(4, (3, 3))(x))
+    x = nn.max_pool(x, (2, 2), (2, 2)).reshape(len(x), -1)
+    return nn.Dense(self.num_classes)(x)
+
+
+def own_data():
+  """Floats in [0, 1] whose class shows in which rows are bright."""
+  rng = np.random.default_rng(0)
+  labels = np.arange(120) % 3
+  images = 0.2 * rng.random((120, 6, 6, 2)).astype(np.float32)
+  for image, label in zip(images, labels, strict=True):
+    image[2 * label : 2 * label + 2] += np.float32(0.7)
+  return fp.Dataset(
+    'rows',
+    images[:90],
+    labels[:90],
+    images[90:],
+    labels[90:],
+    3,
+    value_range=(0.0, 1.0),
+  )
+
+
+def halved(network, optimizer, *, participation):
+  """A user's own algorithm: FedPM whose server moves half of the way."""
+  algorithm = fedpm.fedpm(network, optimizer, participation=participation)
+
+  def server_update(state, total, count, round_idx):
+    new, info = algorithm.server_update(state, total, count, round_idx)
+    q = (new.q.astype(jnp.int32) + state.q.astype(jnp.int32)) // 2
+    return new._replace(q=q.astype(jnp.uint16)), info
+
+  return algorithm._replace(
+    server_update=server_update,
+    # The next theta depends on the last one, so nobody can foresee it.
+    depends_only_on_round=lambda round_idx: False,
+  )
+
+
+def own_parts():
+  """Data, model, algorithm, compressor, optimiser and split of one's own."""
+  rng = np.random.default_rng(1)
+  return {
+    'dataset': own_data(),
+    'model': TinyCNN(3),
+    'algorithm': halved,
+    'compressor': bernoulli.bernoulli,
+    'optimizer': optax.chain(optax.clip(1.0), optax.adam(0.1)),
+    'clients': np.array_split(rng.permutation(90), 3),
+  }
+
+
+def own_config(**changes):
+  return small(**{'rounds': 3, 'wire.keep_every': 1} | changes)
+
+
+def test_everything_may_be_ones_own(tmp_path):
+  parts = own_parts()
+  run = fp.Experiment(own_config(rounds=12, local_epochs=3), **parts)
+  rows = list(run.rounds())
+  assert rows[-1]['eval/accuracy_mean'] > 0.9
+  layout = run.engine.method.network.layout
+  assert set(run.theta()) == set(layout.names)
+  assert run.theta()['Conv_0/kernel'].shape == (3, 3, 2, 4)
+  model = run.model()
+  model.save(tmp_path / 'own.fedpm')
+  with pytest.raises(ValueError, match=r'TinyCNN.*load\(path, model=...\)'):
+    fp.load(tmp_path / 'own.fedpm')
+  loaded = fp.load(tmp_path / 'own.fedpm', model=parts['model'])
+  images = parts['dataset'].x_test
+  np.testing.assert_array_equal(loaded(images), model(images))
+  right = np.argmax(loaded(images), axis=1) == parts['dataset'].y_test
+  assert right.mean() > 0.8
+  with pytest.raises(ValueError, match='Expected float32 images'):
+    loaded(np.zeros((2, 6, 6, 2), np.uint8))
+
+
+def test_a_recorded_run_of_ones_own_continues_and_is_told_apart(tmp_path):
+  parts = own_parts()
+  whole = fp.train(own_config(), tmp_path / 'whole', **parts)
+  stops = iter([False, True])
+  with pytest.raises(Exception, match='Stopped after round 2'):
+    fp.train(own_config(), tmp_path / 'cut', stop=lambda: next(stops), **parts)
+  again = fp.train(own_config(), tmp_path / 'cut', **parts)
+  for name, value in whole['last'].items():
+    if not name.startswith('time/'):
+      assert again['last'][name] == value, name
+  with pytest.raises(ValueError, match=r'data.name: .*model: .own: TinyCNN'):
+    fp.train(own_config(), tmp_path / 'cut')
+  other = parts | {'clients': parts['clients'][::-1]}
+  with pytest.raises(ValueError, match=r'data.partition: .own: .* there, .own'):
+    fp.train(own_config(), tmp_path / 'cut', **other)
+  table = codec_report.compare_codecs(tmp_path / 'whole', **parts)
+  assert '| 2 |' in table or '| 3 |' in table
+  with pytest.raises(ValueError, match=r'a model of its own .*model=\.\.\.'):
+    codec_report.compare_codecs(tmp_path / 'whole')
+
+
+SWEEP = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_api
+from fedpm_jax.experiments import sweeps
+
+
+def get_sweep():
+  return [
+    sweeps.Run(
+      {{'data': 'own', 'method': 'halved', 'seed': str(seed)}},
+      test_api.own_config(seed=seed, rounds=1),
+      test_api.own_parts,
+    )
+    for seed in (0, 1)
+  ]
+"""
+
+
+def test_a_sweep_may_be_of_ones_own(tmp_path):
+  """In processes, which load the sweep's file anew."""
+  path = tmp_path / 'mine.py'
+  path.write_text(SWEEP.format(tests=str(ROOT / 'tests')))
+  runs = sweeps.read(path)
+  assert sweeps.execute(runs, tmp_path / 'runs', jobs=1, source=path) == 0
+  for run in runs:
+    folder = tmp_path / 'runs' / sweeps.directory(run.labels)
+    assert sweeps.is_finished(folder, run)
+
+
+@pytest.mark.parametrize(
+  ('parts', 'message'),
+  [
+    ({'clients': [np.arange(5)]}, r'config.num_clients = 3 arrays.* got 1'),
+    ({'clients': [[0.5], [1], [2]]}, r'clients\[0\] must be integers'),
+    ({'clients': [[0], [], [1]]}, r'clients\[1\] must be integers'),
+    (
+      {'clients': [[0], [90], [1]]},
+      r'clients\[1\] must hold indices in \[0, 9',
+    ),
+    ({'optimizer': optax.lbfgs()}, 'needs more than gradients'),
+    ({'optimizer': 'adam'}, 'must make an optax.GradientTransformation'),
+    ({'model': TinyCNN(4)}, r'TinyCNN must return logits \[B, num_classes = 3'),
+    ({'model': nn.BatchNorm(use_running_average=True)}, 'running statistics'),
+    ({'model': nn.LayerNorm()}, 'logits'),
+  ],
+)
+def test_parts_that_do_not_fit(parts, message):
+  with pytest.raises(ValueError, match=message):
+    fp.Experiment(own_config(), **({'dataset': own_data()} | parts))
+
+
+def test_weights_of_a_dense_method():
+  run = fp.Experiment(
+    small(
+      **{
+        'algorithm': 'fedavg',
+        'optimizer.learning_rate': 0.01,
+        'wire.compressor': 'identity',
+        'wire.uplink': 'raw',
+        'wire.downlink': 'raw',
+        'weights.kind': 'normal',
+      }
+    )
+  )
+  with pytest.raises(ValueError, match=r"'fedavg' trains weights .* weights\("):
+    run.theta()
+  before = run.weights()
+  list(run.rounds())
+  after = run.weights()
+  assert (before['conv_0/kernel'] != after['conv_0/kernel']).any()
+
+
+def test_a_schedule_scales_the_steps():
+  """One local step of SGD: the round's change is proportional to its rate."""
+  changes = {
+    'algorithm': 'fedavg',
+    'num_clients': 1,
+    'clients_per_round': 1,
+    'data.max_examples': 8,
+    'optimizer.name': 'sgd',
+    'optimizer.learning_rate': 0.125,
+    'wire.compressor': 'identity',
+    'wire.uplink': 'raw',
+    'wire.downlink': 'raw',
+    'weights.kind': 'normal',
+  }
+  norms = {}
+  for factor in (1.0, 0.5):
+    run = fp.Experiment(
+      small(
+        **changes
+        | {
+          'optimizer.schedule': 'step',
+          'step.every': 1,
+          'step.factor': factor,
+        }
+      )
+    )
+    start = jax.device_get(run.state.server)
+    run.run_round()
+    run.set_state(run.state._replace(server=start), 1)
+    norms[factor] = run.run_round().metrics['server/step_norm']
+  assert norms[0.5] == pytest.approx(norms[1.0] / 2, rel=1e-6)
+
+
+def test_the_readme_shows_these_lines():
+  text = (ROOT / 'README.md').read_text()
+  shown = re.findall(r'```python\n(.*?)```', text, re.S)
+  wanted = [line.split(';')[0].strip() for line in LINES.split('\n') if line]
+  assert any(all(line in block for line in wanted) for block in shown)
