@@ -156,9 +156,13 @@ def guarded(program: Callable[[], None]) -> None:
   """Runs a program; what a user can cause is one line, anything else a bug."""
   from absl import logging
 
+  from fedpm_jax.codecs.base import WireError
+
   logging.set_verbosity(logging.WARNING)  # Orbax tells all that it does.
   try:
     program()
+  except WireError:  # In a simulation no user can cause it.
+    raise
   except (ValueError, OSError, FloatingPointError) as error:
     if os.environ.get('FEDPM_TRACEBACK'):
       raise

@@ -271,11 +271,13 @@ def test_weights_of_a_dense_method():
       }
     )
   )
-  with pytest.raises(ValueError, match=r"'fedavg' trains weights .* weights\("):
+  with pytest.raises(
+    ValueError, match=r"'fedavg' trains weights .* mean_parameters\("
+  ):
     run.theta()
-  before = run.weights()
+  before = run.mean_parameters()
   list(run.rounds())
-  after = run.weights()
+  after = run.mean_parameters()
   assert (before['conv_0/kernel'] != after['conv_0/kernel']).any()
 
 

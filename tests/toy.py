@@ -120,8 +120,3 @@ def cohort(rng, ids, *, steps=5, batch=8, examples=60):
   mask[ids % 2 == 1, -1, batch // 2 :] = False
   mask[ids == 3, -1] = False
   return rounds.Cohort(ids, indices.astype(np.int32), mask)
-
-
-def uplink_words(client, round_idx):
-  """The words of the key that a client's compressor gets, seed 0."""
-  return keys.words(0, keys.Purpose.UPLINK, round_idx=round_idx, client=client)

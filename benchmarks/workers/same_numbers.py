@@ -57,7 +57,7 @@ def run(config, folder: pathlib.Path, tap: Tap) -> dict[str, str]:
 
     fp.train(config, folder)
     experiment = fp.Experiment(config)
-    theta = experiment.restore(folder).server
+    theta = experiment.saved_state(folder).server
   else:
     from fedpm_jax import experiment as experiments
     from fedpm_jax import train

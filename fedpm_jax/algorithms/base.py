@@ -28,12 +28,13 @@ class Algorithm(NamedTuple):
       as the frozen weights; done once a round on every device, however many
       clients it trains.
     client_update: (received, local.ClientBatches, client_state, step_keys
-      `[S]`) -> (update `[d]`, client_state, info): ONE client, vectorised
+      `[S]`) -> (update `[d]`, client_state, local.Sums): ONE client, vectorised
       outside; a key for each local step.  The update is what the compressor
       turns into symbols.
     server_update: (server_state, total `[d]`, K, round_idx) -> (server_state,
       info); total is the sum of the K updates as decompressed from what arrived
-      (masks: int32 counts).
+      (masks: int32 counts), info a NamedTuple of scalars, which are reported as
+      `server/<name>` and have a unit in `reports.records`.
     depends_only_on_round: (round_idx) -> bool: the state after this round
       depends on the round's payload and updates alone, and on no state before
       it.  A client that knows both can then foresee the next payload.

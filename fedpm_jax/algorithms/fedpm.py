@@ -14,7 +14,8 @@ distribution of every mask bit and broadcasts its mode:
                         alpha += sum_k m_k;   beta += K - sum_k m_k
                         theta = (alpha - 1) / (alpha + beta - 2)
 
-The final model is the seed and one mask: under one bit per parameter.
+The compressor `bernoulli` draws the mask m_k that a client sends.  The final model
+is the seed and one mask: under one bit per parameter.
 
 Reference: Isik, Pase, Gunduz, Weissman, Zorzi, "Sparse random networks for
 communication-efficient federated learning", ICLR 2023, algorithms 1 and 2.

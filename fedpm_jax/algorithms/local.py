@@ -26,7 +26,7 @@ class ClientBatches(NamedTuple):
     labels: int32 `[N]`.
     indices: int32 `[S, B]`, the client's examples in the order it visits them.
     valid: bool `[S, B]`, False on padding.
-    rate: float32, the factor of this round on the optimiser's steps; None where
+    step_factor: float32, the factor of this round on the optimiser's steps; None where
       it is always 1.
   """
 
@@ -34,7 +34,7 @@ class ClientBatches(NamedTuple):
   labels: jax.Array
   indices: jax.Array
   valid: jax.Array
-  rate: jax.Array | None = None
+  step_factor: jax.Array | None = None
 
 
 class Sums(NamedTuple):
@@ -121,8 +121,8 @@ def train(
     updates, optimizer_state = optimizer.update(
       grads, optimizer_state, variables
     )
-    if batches.rate is not None:
-      updates = jax.tree.map(lambda step: batches.rate * step, updates)
+    if batches.step_factor is not None:
+      updates = jax.tree.map(lambda step: batches.step_factor * step, updates)
     variables: Any = optax.apply_updates(variables, updates)
     return variables, optimizer_state, jax.tree.map(jnp.add, so_far, total)
 

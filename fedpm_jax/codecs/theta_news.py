@@ -4,7 +4,7 @@ A client that took part in the last round has the theta of that round.  Where
 dithers are shared it also has the guesses of all masks (`codecs.dither`), and
 so the theta that would follow if no guess were wrong.  A guess is wrong where
 theta crossed a dither.  How likely that is, upwards and downwards, is known
-too, and `Foresight` turns it into a context per position.  Without shared
+too, and `Contexts` turns it into a context per position.  Without shared
 dithers the best guess is the last theta.  Before the first round every client
 derives theta from the seed.
 
@@ -54,7 +54,7 @@ _FLIP = (
 _OCTAVES = 12  # of the expected number of flips, 2^-8 to 2^3
 
 
-class Foresight:
+class Contexts:
   """What the guesses of K masks say about their sum, one mask after another.
 
   Attributes:

@@ -1,4 +1,4 @@
-"""What a notebook starts with."""
+"""`fp.config`, which a notebook starts with."""
 
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments import config_files

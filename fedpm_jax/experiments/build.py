@@ -1,7 +1,7 @@
 """From a configuration, and objects of one's own, to the parts of a run.
 
 Here names become rows of tables, and sections become keyword arguments.  A
-mistake is found before any data is read.
+mistake in a name or an option is found before any data is read.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ from fedpm_jax.data.sources import Dataset
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments import options
 from fedpm_jax.experiments.config import Config
-from fedpm_jax.experiments.schedules import SCHEDULES, Rate
+from fedpm_jax.experiments.schedules import SCHEDULES, Factor
 from fedpm_jax.masks import Layout
 from fedpm_jax.models import network as networks
 from fedpm_jax.models.network import Network
 from fedpm_jax.protocol.method import Method, Names, compose
 
 
-class Own(NamedTuple):
+class Parts(NamedTuple):
   """Objects of one's own, each in place of what the configuration names.
 
   Attributes:
@@ -50,48 +50,48 @@ class Own(NamedTuple):
   clients: Sequence[np.ndarray] | None = None
 
 
-NOTHING_OWN = Own()
+NO_PARTS = Parts()
 
 
-def check(config: Config, own: Own = NOTHING_OWN) -> None:
+def check(config: Config, parts: Parts = NO_PARTS) -> None:
   """Raises ValueError for whatever is wrong that needs no data to be seen."""
   configs.validate(config)
-  rate(config)
+  step_factor(config)
   layout = Layout(('dense/kernel',), ((1, 1),), (1,))
   nothing = lambda *_: jnp.zeros(1)
-  if isinstance(own.compressor, Compressor):
+  if isinstance(parts.compressor, Compressor):
     return  # It has a layout already, so it is checked with the real network.
-  method(config, Network(layout, nothing, nothing, {}), own)
+  method(config, Network(layout, nothing, nothing, {}), parts)
 
 
-def method(config: Config, network: Network, own: Own = NOTHING_OWN) -> Method:
+def method(config: Config, network: Network, parts: Parts = NO_PARTS) -> Method:
   """The method of a configuration, on a network.
 
   Args:
     config: see `config.KEYS`.
     network: what it trains; nothing is computed yet.
-    own: objects in place of what the configuration names.
+    parts: objects in place of what the configuration names.
 
   Raises:
     ValueError: a name that no table has, an option that does not suit it, or
       parts that do not fit together.
   """
-  algorithm_row = own.algorithm or _row(
+  algorithm_row = parts.algorithm or _row(
     ALGORITHMS, 'algorithm', config.algorithm
   )
-  compressor_row = own.compressor or _row(
+  compressor_row = parts.compressor or _row(
     COMPRESSORS, 'wire.compressor', config.wire.compressor
   )
   if isinstance(compressor_row, Compressor):
     compressor = compressor_row
   else:
-    name = '' if own.compressor else config.wire.compressor
+    name = '' if parts.compressor else config.wire.compressor
     compressor = _made(config, name, compressor_row, network.layout)
-  optimizer_ = optimizer(config, own)
+  optimizer_ = optimizer(config, parts)
   if isinstance(algorithm_row, Algorithm):
     algorithm = algorithm_row
   else:
-    name = '' if own.algorithm else config.algorithm
+    name = '' if parts.algorithm else config.algorithm
     given = {}
     if options.takes(algorithm_row, 'participation'):
       given['participation'] = config.clients_per_round / config.num_clients
@@ -103,12 +103,12 @@ def method(config: Config, network: Network, own: Own = NOTHING_OWN) -> Method:
     uplink=config.wire.uplink,
     downlink=config.wire.downlink,
     private_randomness=config.wire.private_randomness,
-    names=Names(*(_names(config, own)[k] for k in Names._fields)),
+    names=Names(*(_names(config, parts)[k] for k in Names._fields)),
   )
 
 
 def optimizer(
-  config: Config, own: Own = NOTHING_OWN
+  config: Config, parts: Parts = NO_PARTS
 ) -> optax.GradientTransformation:
   """The optimiser of local steps.
 
@@ -116,9 +116,9 @@ def optimizer(
     ValueError: optax has no such optimiser, it refuses an option, or it needs
       more than gradients.
   """
-  if own.optimizer is not None:
-    _check_gradients_suffice(own.optimizer, 'optimizer')
-    return own.optimizer
+  if parts.optimizer is not None:
+    _check_gradients_suffice(parts.optimizer, 'optimizer')
+    return parts.optimizer
   name, learning_rate = config.optimizer.name, config.optimizer.learning_rate
   make = _row(configs.OPTIMIZERS, 'optimizer.name', name)
   if not learning_rate > 0:
@@ -130,7 +130,7 @@ def optimizer(
   return made
 
 
-def rate(config: Config) -> Rate | None:
+def step_factor(config: Config) -> Factor | None:
   """The factor on the learning rate by round; None where it is always 1.
 
   Raises:
@@ -141,15 +141,15 @@ def rate(config: Config) -> Rate | None:
   return _made(config, name, schedule, config.rounds)
 
 
-def dataset(config: Config, own: Own = NOTHING_OWN) -> Dataset:
+def dataset(config: Config, parts: Parts = NO_PARTS) -> Dataset:
   """The data set, checked.
 
   Raises:
     DataNotFound: it is not prepared on this machine.
     ValueError: it cannot be trained on.
   """
-  if own.dataset is not None:
-    return checks.checked(own.dataset)
+  if parts.dataset is not None:
+    return checks.checked(parts.dataset)
   return checks.checked(
     sources.load(
       config.data.name,
@@ -160,15 +160,15 @@ def dataset(config: Config, own: Own = NOTHING_OWN) -> Dataset:
 
 
 def clients(
-  config: Config, labels: np.ndarray, own: Own = NOTHING_OWN
+  config: Config, labels: np.ndarray, parts: Parts = NO_PARTS
 ) -> list[np.ndarray]:
   """Which examples each of the M clients holds.
 
   Raises:
     ValueError: the split is impossible, or one's own does not fit the data.
   """
-  if own.clients is not None:
-    return _checked_clients(own.clients, config.num_clients, len(labels))
+  if parts.clients is not None:
+    return _checked_clients(parts.clients, config.num_clients, len(labels))
   return partition.split(
     config.data.partition,
     labels,
@@ -182,12 +182,12 @@ def clients(
 
 
 def spec(
-  config: Config, data: Dataset, own: Own = NOTHING_OWN
+  config: Config, data: Dataset, parts: Parts = NO_PARTS
 ) -> networks.Spec:
   """What determines the random network."""
   height, width, channels = data.x_train.shape[1:]
   return networks.Spec(
-    model=_names(config, own)['model'],
+    model=_names(config, parts)['model'],
     image_shape=(height, width, channels),
     num_classes=data.num_classes,
     seed=config.seed,
@@ -197,26 +197,26 @@ def spec(
   )
 
 
-def describe(config: Config, own: Own = NOTHING_OWN) -> dict[str, Any]:
+def describe(config: Config, parts: Parts = NO_PARTS) -> dict[str, Any]:
   """What determines a run, as JSON: written, compared, checkpointed.
 
   An object of one's own is described as well as can be: data and clients by a
   checksum, a Flax module by its fields, functions by their names alone.
   """
-  plain, names = configs.to_dict(config), _names(config, own)
+  plain, names = configs.to_dict(config), _names(config, parts)
   plain['model'], plain['algorithm'] = names['model'], names['algorithm']
   plain['wire']['compressor'] = names['compressor']
-  if own.optimizer is not None:
+  if parts.optimizer is not None:
     plain['optimizer'] = {'name': 'own'}
-  if own.dataset is not None:
-    crc = checks.fingerprint(own.dataset)
-    plain['data']['name'] = f'own: {own.dataset.name} {crc}'
-  if own.clients is not None:
-    plain['data']['partition'] = f'own: {checks.checksum(own.clients)}'
+  if parts.dataset is not None:
+    crc = checks.fingerprint(parts.dataset)
+    plain['data']['name'] = f'own: {parts.dataset.name} {crc}'
+  if parts.clients is not None:
+    plain['data']['partition'] = f'own: {checks.checksum(parts.clients)}'
   return plain
 
 
-def _names(config: Config, own: Own) -> dict[str, str]:
+def _names(config: Config, parts: Parts) -> dict[str, str]:
   """How the parts are called, in errors and in what is written."""
 
   def called(thing: Any, name: str) -> str:
@@ -225,9 +225,9 @@ def _names(config: Config, own: Own) -> dict[str, str]:
     return f'own: {getattr(thing, "__qualname__", type(thing).__name__)}'
 
   return {
-    'model': config.model if own.model is None else _described(own.model),
-    'algorithm': called(own.algorithm, config.algorithm),
-    'compressor': called(own.compressor, config.wire.compressor),
+    'model': config.model if parts.model is None else _described(parts.model),
+    'algorithm': called(parts.algorithm, config.algorithm),
+    'compressor': called(parts.compressor, config.wire.compressor),
   }
 
 

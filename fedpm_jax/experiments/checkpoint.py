@@ -1,7 +1,7 @@
-"""Checkpoints of the whole state (orbax), and what a second start may do.
+"""Checkpoints of the whole state (orbax), and whether a run may go on from one.
 
-A checkpoint holds the server's state, the clients' states and, as JSON, the
-next round and the configuration.  Randomness is derived from the seed, so that
+A checkpoint holds the server's state, the clients' states, who holds which theta
+and, as JSON, the next round and what determines the run.  Randomness is derived from the seed, so that
 a run that was killed continues bit for bit.
 """
 
@@ -49,7 +49,7 @@ class Checkpoints:
 
     Args:
       like: the state that is expected: its structure, shapes and dtypes.
-      config: of this run, as `config.to_dict` makes it.
+      config: of this run, as `build.describe` makes it.
 
     Raises:
       ValueError: naming every entry in which the checkpoint's configuration
@@ -101,7 +101,7 @@ class Checkpoints:
 def differences(
   saved: dict[str, Any], current: dict[str, Any], prefix: str = ''
 ) -> list[str]:
-  """Every entry in which two nested configs differ, as 'key: saved -> now'."""
+  """Every entry in which two nested configs differ: 'key: 1 there, 2 here'."""
   changes = []
   for key in sorted(saved.keys() | current.keys()):
     name = f'{prefix}{key}'

@@ -10,16 +10,16 @@ from fedpm_jax.system import files
 
 
 def compare_codecs(
-  workdir: pathlib.Path, *, data_dir: str = '', **own: Any
+  workdir: pathlib.Path, *, data_dir: str = '', **parts: Any
 ) -> str:
   """What every codec would have cost for the symbols that a run kept.
 
-  Writes bits.csv and bits.png beside them.
+  Writes bits.csv and bits.png into the folder of the run.
 
   Args:
     workdir: of the run.
     data_dir: of TFDS, as `config.data.dir`, which a run does not note down.
-    **own: objects that the run was trained with; see `Experiment`.
+    **parts: objects that the run was trained with; see `Experiment`.
 
   Returns:
     A Markdown table, a row per kept round.
@@ -28,9 +28,9 @@ def compare_codecs(
     ValueError: the run kept no symbols, or is of another version.
   """
   kept = archive.load(workdir)
-  config = configs.from_dict(files.read_json(workdir / 'config.json'), own)
+  config = configs.from_dict(files.read_json(workdir / 'config.json'), parts)
   config.data.dir = data_dir
-  costs = Experiment(config, **own).codec_costs(kept)
+  costs = Experiment(config, **parts).codec_costs(kept)
   columns = list(max(costs, key=len))
   lines = [','.join(columns)]
   for row in costs:

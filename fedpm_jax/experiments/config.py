@@ -1,4 +1,4 @@
-"""The configuration: every key with its default, and what is wrong with one.
+"""The configuration: all keys, their defaults, and checks of their values.
 
 `KEYS` lists the keys of the experiment.  Each algorithm, compressor, optimiser
 and schedule with options has a section of its name beside them, made from its
@@ -22,7 +22,7 @@ from ml_collections import config_dict
 from fedpm_jax.algorithms import ALGORITHMS
 from fedpm_jax.compressors import COMPRESSORS
 from fedpm_jax.experiments import options
-from fedpm_jax.experiments.options import Option, key
+from fedpm_jax.experiments.options import Option, option
 from fedpm_jax.experiments.schedules import SCHEDULES
 
 if TYPE_CHECKING:
@@ -38,52 +38,58 @@ else:
   Config = ml_collections.ConfigDict
 
 KEYS: dict[str, Option] = {
-  'seed': key(0, 'of everything random, in [0, 2^32)'),
-  'rounds': key(30, 'communication rounds', 1),
-  'num_clients': key(10, 'M, the population', 1),
-  'clients_per_round': key(10, 'K, drawn without replacement', 1),
-  'local_epochs': key(3, 'epochs of a client in a round', 1),
-  'batch_size': key(32, 'B, images a local step', 1),
-  'model': key('conv4', 'conv2, conv4, conv6, conv8, conv10, cnn or lenet'),
-  'algorithm': key('fedpm', f'what clients train: {", ".join(ALGORITHMS)}'),
-  'data.name': key('digits', 'digits is embedded; else a TFDS name'),
-  'data.dir': key('', 'of TFDS; empty: $TFDS_DATA_DIR, ~/tensorflow_datasets'),
-  'data.cache_dir': key('', 'of decoded arrays; empty: in the folder above'),
-  'data.partition': key('iid', 'iid, c_max, classes or dirichlet'),
-  'data.classes_per_client': key(2, 'for c_max and classes'),
-  'data.alpha': key(0.3, 'for dirichlet; small is more skewed'),
-  'data.sizes': key('equal', 'equal or unequal'),
-  'data.max_examples': key(0, "a client's; 0: all", 0),
-  'weights.kind': key('signed_constant', 'signed_constant, uniform or normal'),
-  'weights.gain': key(math.e, 'std = gain / sqrt(fan_in)'),
-  'optimizer.name': key('adam', 'an optimiser of optax'),
-  'optimizer.learning_rate': key(0.1, 'of local steps'),
-  'optimizer.schedule': key(
+  'seed': option(0, 'of everything random, in [0, 2^32)'),
+  'rounds': option(30, 'communication rounds', 1),
+  'num_clients': option(10, 'M, the population', 1),
+  'clients_per_round': option(10, 'K, drawn without replacement', 1),
+  'local_epochs': option(3, 'epochs of a client in a round', 1),
+  'batch_size': option(32, 'B, images a local step', 1),
+  'model': option('conv4', 'conv2, conv4, conv6, conv8, conv10, cnn or lenet'),
+  'algorithm': option('fedpm', f'what clients train: {", ".join(ALGORITHMS)}'),
+  'data.name': option('digits', 'digits is embedded; else a TFDS name'),
+  'data.dir': option(
+    '', 'of TFDS; empty: $TFDS_DATA_DIR, ~/tensorflow_datasets'
+  ),
+  'data.cache_dir': option('', 'of decoded arrays; empty: in the folder above'),
+  'data.partition': option('iid', 'iid, c_max, classes or dirichlet'),
+  'data.classes_per_client': option(2, 'for c_max and classes'),
+  'data.alpha': option(0.3, 'for dirichlet; small is more skewed'),
+  'data.sizes': option('equal', 'equal or unequal'),
+  'data.max_examples': option(0, "a client's; 0: all", 0),
+  'weights.kind': option(
+    'signed_constant', 'signed_constant, uniform or normal'
+  ),
+  'weights.gain': option(math.e, 'std = gain / sqrt(fan_in)'),
+  'optimizer.name': option('adam', 'an optimiser of optax'),
+  'optimizer.learning_rate': option(0.1, 'of local steps'),
+  'optimizer.schedule': option(
     'constant', f'of the rate over rounds: {", ".join(SCHEDULES)}'
   ),
-  'wire.compressor': key(
+  'wire.compressor': option(
     'bernoulli', f'from an update to symbols: {", ".join(COMPRESSORS)}'
   ),
-  'wire.uplink': key('dither', "codec of a client's symbols"),
-  'wire.downlink': key('theta_news', 'codec of what the server broadcasts'),
-  # In a simulation the server could derive the clients' random numbers all the
-  # same; a deployment draws them on the client.
-  'wire.private_randomness': key(
+  'wire.uplink': option('dither', "codec of a client's symbols"),
+  'wire.downlink': option('theta_news', 'codec of what the server broadcasts'),
+  # A simulated server knows every key.  This switch refuses methods that rely on
+  # that, because in a deployment clients draw their own random numbers.
+  'wire.private_randomness': option(
     False, 'refuse what needs the server to know random numbers of clients'
   ),
-  'wire.keep_every': key(
-    10, 'rounds whose masks are kept for report --bits; 0: none', 0
+  'wire.keep_every': option(
+    10, 'keep the masks of every n-th round for report --bits; 0: of none', 0
   ),
-  'execution.lowering': key(
+  'execution.lowering': option(
     'auto', 'of convolutions: auto, winograd, mixed, im2col or lax'
   ),
-  'execution.dtype': key('float32', 'of activations; bfloat16 on a GPU or TPU'),
-  'execution.devices': key(0, 'at most so many; 0: all', 0),
-  'execution.chunk': key(1, 'clients vectorised at a time on a device', 1),
-  'evaluation.every': key(1, 'rounds', 1),
-  'evaluation.batch_size': key(250, 'test images at a time', 1),
-  'checkpoint.every': key(10, 'rounds', 1),
-  'checkpoint.keep': key(2, 'checkpoints', 1),
+  'execution.dtype': option(
+    'float32', 'of activations; bfloat16 on a GPU or TPU'
+  ),
+  'execution.devices': option(0, 'at most so many; 0: all', 0),
+  'execution.chunk': option(1, 'clients vectorised at a time on a device', 1),
+  'evaluation.every': option(1, 'rounds', 1),
+  'evaluation.batch_size': option(250, 'test images at a time', 1),
+  'checkpoint.every': option(10, 'rounds', 1),
+  'checkpoint.keep': option(2, 'checkpoints', 1),
 }
 
 # Where a run finds its data is no part of the experiment.
@@ -105,7 +111,7 @@ def _optimizers() -> dict[str, Callable[..., Any]]:
 OPTIMIZERS = _optimizers()
 
 
-def _sections() -> dict[str, dict[str, Option]]:
+def _row_options() -> dict[str, dict[str, Option]]:
   """The options of every row that has some."""
   rows = {**ALGORITHMS, **COMPRESSORS, **SCHEDULES}
   found = {name: options.of(row) for name, row in rows.items()}
@@ -114,15 +120,15 @@ def _sections() -> dict[str, dict[str, Option]]:
   return {name: section for name, section in found.items() if section}
 
 
-SECTIONS = _sections()
+ROW_OPTIONS = _row_options()
 
 
 def every_key() -> dict[str, Option]:
   """All keys, dotted: those of the experiment, then every row's options."""
   rows = {
-    f'{name}.{option}': value
-    for name, section in SECTIONS.items()
-    for option, value in section.items()
+    f'{name}.{key}': value
+    for name, section in ROW_OPTIONS.items()
+    for key, value in section.items()
   }
   return KEYS | rows
 
@@ -133,11 +139,11 @@ def default() -> Config:
   It is locked, so that a key that is not there is an error and no new key.
   """
   nested: dict[str, Any] = {}
-  for path, option in every_key().items():
+  for path, entry in every_key().items():
     section, _, name = path.rpartition('.')
-    value = option.default
+    value = entry.default
     if value is None:
-      value = config_dict.placeholder(option.kind)
+      value = config_dict.placeholder(entry.kind)
     (nested.setdefault(section, {}) if section else nested)[name] = value
   return Config(nested).lock()
 
@@ -150,37 +156,38 @@ def used_sections(config: Config) -> list[str]:
     config.optimizer.name,
     config.optimizer.schedule,
   )
-  return [name for name in rows if name in SECTIONS]
+  return [name for name in rows if name in ROW_OPTIONS]
 
 
 def options_of(config: Config, name: str) -> dict[str, Any]:
   """The options of a row, as keyword arguments of its function."""
-  return config[name].to_dict() if name in SECTIONS else {}
+  return config[name].to_dict() if name in ROW_OPTIONS else {}
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-  """The nested dict that determines a run: written, compared, checkpointed.
+  """The nested dict of what determines a run.
 
-  Options of rows that the run does not use are left out.
+  Options of rows that the run does not use are left out.  `build.describe` adds
+  the objects that are handed over in place of names.
   """
   used = used_sections(config)
   plain = {
     name: value
     for name, value in config.to_dict().items()
-    if name in used or name not in SECTIONS
+    if name in used or name not in ROW_OPTIONS
   }
   for section, name in _NOT_COMPARED:
     plain[section].pop(name)
   return json.loads(json.dumps(plain))
 
 
-def from_dict(plain: dict[str, Any], own: Iterable[str] = ()) -> Config:
+def from_dict(plain: dict[str, Any], parts: Iterable[str] = ()) -> Config:
   """The configuration of a run from its config.json.
 
   Args:
-    plain: what `to_dict` made.
-    own: which parts are handed over as objects, such as 'model'; what the file
-      says of them names nothing.
+    plain: what `build.describe` made.
+    parts: which are handed over as objects, such as 'model'; what the file says
+      of them names nothing.
 
   Raises:
     ValueError: it has other keys than this version of the package, or names an
@@ -188,7 +195,7 @@ def from_dict(plain: dict[str, Any], own: Iterable[str] = ()) -> Config:
   """
   config, plain = default(), copy.deepcopy(plain)
   try:
-    _leave_out_own(plain, set(own))
+    _leave_out_objects(plain, set(parts))
     config.update(plain)
   except (KeyError, AttributeError, TypeError) as error:
     raise ValueError(
@@ -207,7 +214,7 @@ _OWN = {  # where `build.describe` writes of which part
 }
 
 
-def _leave_out_own(plain: dict[str, Any], own: set[str]) -> None:
+def _leave_out_objects(plain: dict[str, Any], parts: set[str]) -> None:
   """Drops the descriptions of objects; ValueError where one is missing."""
   for part, path in _OWN.items():
     section = plain
@@ -215,7 +222,7 @@ def _leave_out_own(plain: dict[str, Any], own: set[str]) -> None:
       section = section[name]
     found = section[path[-1]]
     if found.startswith('own'):
-      if part not in own:
+      if part not in parts:
         raise ValueError(
           f'The run was trained with a {part} of its own ({found}): hand it'
           f' over, {part}=..., or by --config=FILE with get_parts.'
@@ -258,14 +265,14 @@ def validate(config: Config) -> None:
   are, also before anything is computed.
   """
   used = used_sections(config)
-  for path, option in every_key().items():
+  for path, entry in every_key().items():
     section = path.partition('.')[0]
-    if section in SECTIONS and section not in used:
+    if section in ROW_OPTIONS and section not in used:
       continue
     value = _get(config, path)
-    if option.at_least is not None and value < option.at_least:
+    if entry.at_least is not None and value < entry.at_least:
       raise ValueError(
-        f'config.{path} must be at least {option.at_least}, got {value}.'
+        f'config.{path} must be at least {entry.at_least}, got {value}.'
       )
     if isinstance(value, float) and not math.isfinite(value):
       raise ValueError(f'config.{path} must be finite, got {value}.')

@@ -47,9 +47,10 @@ class Experiment:
   """A run in memory: where it is, and the functions that move it on.
 
   Attributes:
-    config: the nested dict that determines the run.
+    config: of the run.
+    description: the nested dict that determines the run, as it is written.
     dataset: images and labels.
-    clients: M arrays, which examples each client holds.
+    client_examples: M arrays, the indices of the examples of each client.
     spec: what determines the random network.
     engine: runs a round.
     state: carried from round to round.
@@ -67,13 +68,13 @@ class Experiment:
     optimizer: optax.GradientTransformation | None = None,
     clients: Sequence[np.ndarray] | None = None,
   ):
-    """Builds everything, checks it, and computes nothing yet.
+    """Reads the data, builds everything and checks it; trains nothing yet.
 
     On a CPU, each core becomes a JAX device, if JAX has not started before.
 
     Args:
       config: of `fedpm_jax.config`, changed at will.
-      dataset: one's own, in place of what `config.data` names; see `build.Own`,
+      dataset: one's own, in place of what `config.data` names; see `build.Parts`,
         also for the others.
       model: one's own Flax module.
       algorithm: one's own.
@@ -82,35 +83,37 @@ class Experiment:
       clients: one's own split.
 
     Raises:
-      ValueError: anything that makes no sense, before anything expensive.
+      ValueError: anything that makes no sense.
     """
-    own = build.Own(dataset, model, algorithm, compressor, optimizer, clients)
-    build.check(config, own)
+    parts = build.Parts(
+      dataset, model, algorithm, compressor, optimizer, clients
+    )
+    build.check(config, parts)
     machine.use_all_cores()
-    self._settings = config.copy_and_resolve_references()
+    self.config = config.copy_and_resolve_references()
     self._module = model
-    self.dataset = build.dataset(config, own)
-    self.config = build.describe(config, own)
-    self.spec = build.spec(config, self.dataset, own)
+    self.dataset = build.dataset(config, parts)
+    self.description = build.describe(config, parts)
+    self.spec = build.spec(config, self.dataset, parts)
     network = networks.build(
       self.spec,
       module=model,
       lowering=config.execution.lowering,
       dtype=config.execution.dtype,
     )
-    self.clients = build.clients(config, self.dataset.y_train, own)
+    self.client_examples = build.clients(config, self.dataset.y_train, parts)
     mesh = make_mesh(
       config.clients_per_round, max_devices=config.execution.devices
     )
     self.engine = Engine(
-      build.method(config, network, own),
+      build.method(config, network, parts),
       seed=config.seed,
       num_clients=config.num_clients,
       images=self.dataset.x_train,
       labels=self.dataset.y_train,
       mesh=mesh,
       chunk=config.execution.chunk,
-      rate=build.rate(config),
+      step_factor=build.step_factor(config),
     )
     self._evaluate = _evaluation(config, self.dataset, self.engine, mesh)
     self._state: State | None = None
@@ -127,7 +130,7 @@ class Experiment:
   @property
   def num_rounds(self) -> int:
     """`config.rounds`."""
-    return self._settings.rounds
+    return self.config.rounds
 
   def set_state(self, state: State, next_round: int) -> None:
     """Goes on from a state, for example from a checkpoint's."""
@@ -140,7 +143,7 @@ class Experiment:
       The round's metrics, named as in `reports.records.UNITS`; those of the test
       set where `config.evaluation.every` says so, and in the last round.
     """
-    every, last = self._settings.evaluation.every, self.num_rounds - 1
+    every, last = self.config.evaluation.every, self.num_rounds - 1
     while self.next_round <= last:
       done = self.run_round()
       row = dict(done.metrics)
@@ -164,20 +167,20 @@ class Experiment:
 
   def cohort(self, round_idx: int) -> Cohort:
     """Who takes part in a round, and on which examples."""
-    settings = self._settings
+    config = self.config
     ids = keys.cohort(
-      settings.seed,
+      config.seed,
       round_idx,
-      num_clients=settings.num_clients,
-      clients_per_round=settings.clients_per_round,
+      num_clients=config.num_clients,
+      clients_per_round=config.clients_per_round,
     )
     plan = batches.plan(
-      self.clients,
+      self.client_examples,
       ids,
-      seed=settings.seed,
+      seed=config.seed,
       round_idx=round_idx,
-      epochs=settings.local_epochs,
-      batch_size=settings.batch_size,
+      epochs=config.local_epochs,
+      batch_size=config.batch_size,
     )
     return Cohort(ids, plan.indices, plan.valid)
 
@@ -199,14 +202,17 @@ class Experiment:
     algorithm = self.engine.method.algorithm
     if algorithm.payload != 'theta' or algorithm.update == 'delta':
       raise ValueError(
-        f'config.algorithm = {self.config["algorithm"]!r} trains weights and has'
-        ' no theta; see weights().'
+        f'config.algorithm = {self.description["algorithm"]!r} trains weights'
+        ' and has no theta; see mean_parameters().'
       )
     q = np.asarray(algorithm.broadcast(self.state.server))
     return self._tensors(np.asarray(masks.theta_of(jnp.asarray(q))))
 
-  def weights(self) -> dict[str, np.ndarray]:
-    """The parameters of the mean network, a tensor each."""
+  def mean_parameters(self) -> dict[str, np.ndarray]:
+    """The parameters of the mean network, a tensor each.
+
+    Of masks they are frozen weights times theta, of a dense method its weights.
+    """
     key = self._final_key()
     networks_ = self.engine.method.algorithm.eval_params(self.state.server, key)
     return self._tensors(np.asarray(networks_['mean']))
@@ -222,7 +228,7 @@ class Experiment:
     return self.engine.method.algorithm.model(state.server, self._final_key())
 
   def warm_up(self) -> None:
-    """Makes ready what is needed later, for example while XLA compiles."""
+    """Compiles evaluation and export, so that they are ready later."""
     blank = self.blank_state()
     self._evaluate(blank.server, 0)
     model_file.fingerprint(self.spec, self._module)
@@ -232,7 +238,7 @@ class Experiment:
     """Zeros of the structure, shapes and types of a state."""
     return jax.tree.map(jnp.zeros_like, jax.eval_shape(self.engine.init))
 
-  def restore(self, workdir: pathlib.Path | str) -> State:
+  def saved_state(self, workdir: pathlib.Path | str) -> State:
     """The state in a run's latest checkpoint, to look into.
 
     Raises:
@@ -240,7 +246,7 @@ class Experiment:
     """
     checkpoints = checkpoint.Checkpoints(pathlib.Path(workdir) / 'checkpoints')
     try:
-      restored = checkpoints.restore(self.blank_state(), self.config)
+      restored = checkpoints.restore(self.blank_state(), self.description)
     finally:
       checkpoints.close()
     if restored is None:
@@ -249,11 +255,11 @@ class Experiment:
 
   def codec_costs(self, kept: list[Kept]) -> list[dict[str, Any]]:
     """What every codec would have cost in some rounds; see `codec_costs`."""
-    # Whatever the run used, what it could have used is compared.
+    # Compares the best codecs, whatever the run used.
     method = self.engine.method._replace(**codec_costs.BEST)
     foresight = Foresight(
       method,
-      seed=self._settings.seed,
+      seed=self.config.seed,
       aggregation=aggregate.make(method),
     )
     rows = []
@@ -262,7 +268,7 @@ class Experiment:
     return rows
 
   def _final_key(self) -> jax.Array:
-    return keys.derive(self.spec.seed, keys.Purpose.FINAL)
+    return model_file.final_key(self.spec.seed)
 
   def _tensors(self, flat: np.ndarray) -> dict[str, np.ndarray]:
     layout = self.engine.method.network.layout

@@ -33,7 +33,7 @@ class Option(NamedTuple):
   at_least: int | None = None
 
 
-def key(default: Any, meaning: str, at_least: int | None = None) -> Option:
+def option(default: Any, meaning: str, at_least: int | None = None) -> Option:
   """An option whose type is that of its default."""
   return Option(default, type(default), meaning, at_least)
 

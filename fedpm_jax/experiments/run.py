@@ -23,7 +23,7 @@ class Stopped(Exception):
   """The run was asked to stop, and can go on from its checkpoint."""
 
   def __init__(self, workdir: pathlib.Path, rounds_done: int):
-    """After how many rounds."""
+    """Says after which round."""
     super().__init__(
       f'Stopped after round {rounds_done}; the same command continues from'
       ' there.'
@@ -38,7 +38,7 @@ def train(
   *,
   verbose: bool = False,
   stop: Callable[[], bool] | None = None,
-  **own: Any,
+  **parts: Any,
 ) -> dict[str, Any]:
   """Runs, or continues, an experiment, and writes all that is known of it.
 
@@ -47,7 +47,7 @@ def train(
     workdir: where everything is written; a second call continues there.
     verbose: whether to print progress and tables.
     stop: asked after each round; where it says yes, a checkpoint is written.
-    **own: objects in place of what the configuration names; see `Experiment`.
+    **parts: objects in place of what the configuration names; see `Experiment`.
 
   Returns:
     The summary, as in `<workdir>/summary.json`.
@@ -61,18 +61,18 @@ def train(
   started = time.perf_counter()
   workdir = pathlib.Path(workdir)
   say = print if verbose else lambda *_: None
-  run = Experiment(config, **own)
+  run = Experiment(config, **parts)
   with contextlib.closing(
     checkpoint.Checkpoints(workdir / 'checkpoints', keep=config.checkpoint.keep)
   ) as checkpoints:
-    restored = checkpoints.restore(run.blank_state(), run.config)
+    restored = checkpoints.restore(run.blank_state(), run.description)
     if restored:
       run.set_state(restored.state, restored.next_round)
     is_over = run.next_round >= run.num_rounds
     if is_over and (workdir / 'summary.json').exists():
       say(f'{workdir} is finished: nothing to do.')
       return files.read_json(workdir / 'summary.json')
-    files.write_json(workdir / 'config.json', run.config)
+    files.write_json(workdir / 'config.json', run.description)
     with contextlib.closing(
       records.Recorder(workdir / 'metrics.jsonl', next_round=run.next_round)
     ) as recorder:
@@ -93,7 +93,7 @@ def _train(
   last = run.num_rounds - 1
   due = lambda t, every: checkpoint.is_due(t, every=every, last=last)
   warm_up = threading.Thread(target=_warm_up, args=(run,))
-  # The state is made before the thread starts, which asks for it too.
+  # Made first, so that the thread has no part in it.
   _ = run.state
   warm_up.start()
   with _Progress(run.next_round, run.num_rounds, verbose) as progress:
@@ -111,7 +111,7 @@ def _train(
       progress.show(row)
       stopped = stop is not None and stop()
       if stopped or due(t, config.checkpoint.every):
-        checkpoints.save(run.state, run.next_round, run.config)
+        checkpoints.save(run.state, run.next_round, run.description)
       if stopped and t < last:
         raise Stopped(workdir, run.next_round)
 
@@ -133,10 +133,12 @@ def _finish(
   model: model_file.Model = run.model()
   model.save(workdir / 'model.fedpm')
   data = run.dataset
-  counts = partition.label_counts(run.clients, data.y_train, data.num_classes)
+  counts = partition.label_counts(
+    run.client_examples, data.y_train, data.num_classes
+  )
   plots.curves(rows, workdir / 'curves.png', title=workdir.name)
   plots.partition(counts, workdir / 'partition.png', title=workdir.name)
-  summary = summaries.summarise(rows, run.config, model)
+  summary = summaries.summarise(rows, run.description, model)
   summary['time/process_s'] = time.perf_counter() - started
   files.write_json(workdir / 'summary.json', summary)
   say(summaries.table(summary))

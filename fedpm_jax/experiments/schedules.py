@@ -1,16 +1,16 @@
 """How the learning rate changes from round to round.
 
-A schedule is a factor on all steps of a round's optimiser; within a round the
-rate is constant.  A new schedule is a function and a row.
+A schedule gives a factor for each round, on all steps of the optimiser; within a
+round the rate is constant.  A new schedule is a function and a row.
 """
 
 import math
 from collections.abc import Callable
 
-Rate = Callable[[int], float]
+Factor = Callable[[int], float]
 
 
-def cosine(rounds: int, *, final: float = 0.0) -> Rate:
+def cosine(rounds: int, *, final: float = 0.0) -> Factor:
   """From 1 down to `final` along half a cosine.
 
   Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts",
@@ -26,14 +26,14 @@ def cosine(rounds: int, *, final: float = 0.0) -> Rate:
   if not 0 <= final <= 1:
     raise ValueError(f'final must lie in [0, 1], got {final}.')
 
-  def rate(round_idx: int) -> float:
+  def factor(round_idx: int) -> float:
     share = 0.5 * (1 + math.cos(math.pi * min(round_idx / rounds, 1)))
     return final + (1 - final) * share
 
-  return rate
+  return factor
 
 
-def step(rounds: int, *, every: int = 50, factor: float = 0.5) -> Rate:
+def step(rounds: int, *, every: int = 50, factor: float = 0.5) -> Factor:
   """Multiplied by `factor` after each `every` rounds.
 
   Args:
@@ -59,7 +59,7 @@ def constant(rounds: int) -> None:
 
 
 # (rounds, **options) -> the factor by round, or None where it is always 1
-SCHEDULES: dict[str, Callable[..., Rate | None]] = {
+SCHEDULES: dict[str, Callable[..., Factor | None]] = {
   'constant': constant,
   'cosine': cosine,
   'step': step,

@@ -34,7 +34,7 @@ class Run(NamedTuple):
       `{'data': 'digits', 'method': 'fedpm', 'split': 'iid', 'seed': '0'}`.
     config: of `fedpm_jax.train`.
     parts: () -> objects of one's own, as keyword arguments of `Experiment`;
-      called in the process that trains.
+      called in the process that trains, and to see whether a run is finished.
   """
 
   labels: dict[str, str]
@@ -85,7 +85,7 @@ def check(runs: list[Run]) -> None:
       raise ValueError(f'Two runs have the folder {folder}: label them apart.')
     seen.add(folder)
     try:
-      # Parts of one's own are made, and checked, where they are trained.
+      # Parts of one's own are checked where they are trained.
       configs.validate(run.config) if run.parts else build.check(run.config)
     except ValueError as error:
       raise ValueError(f'{folder}: {error}') from error
@@ -130,9 +130,9 @@ def is_finished(folder: pathlib.Path, run: Run) -> bool:
   """Whether the folder holds the finished run of just this configuration."""
   if not (folder / 'summary.json').exists():
     return False
-  own = build.Own(**run.parts()) if run.parts else build.NOTHING_OWN
+  parts = build.Parts(**run.parts()) if run.parts else build.NO_PARTS
   there = files.read_json(folder / 'config.json')
-  return there == files.to_json(build.describe(run.config, own))
+  return there == files.to_json(build.describe(run.config, parts))
 
 
 def prepare(

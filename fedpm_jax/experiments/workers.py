@@ -204,7 +204,7 @@ def share(cores: list[int], job: int, jobs: int) -> list[int]:
 
 
 def _start_worker(job: int, jobs: int) -> None:
-  """Before a process uses JAX: its cores, its programs, its end."""
+  """Sets a process's cores, cache and signals, before it uses JAX."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sends SIGTERM
   _worker.stop = _AskedToStop()
   threading.Thread(target=_die_with_parent, daemon=True).start()

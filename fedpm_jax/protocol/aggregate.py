@@ -1,7 +1,8 @@
-"""The server's half of a round: what arrived, added up, then one update.
+"""Adds up what arrives, then updates the server's state once.
 
-One client after another, as messages arrive: what a round takes of the server's
-memory is one sum, however many clients there are.
+Messages are added one by one, so that the server holds one sum, for any number of
+clients.  A client that foresees the next theta adds up its guesses in the same
+way.
 """
 
 from collections.abc import Callable

@@ -4,9 +4,17 @@
     train   payload and examples -> symbols; pure, one jitted program
     seal    symbols -> a message's bytes
 
-A simulation vectorises `train` over a cohort and meters what `open` and `seal`
-take and give; a real client calls the three in this order.  Compression belongs
-to `train`, because it is one program with it on the device.
+A real client calls the three in this order, once a round:
+
+    memory, state = client.first_memory(), client.first_state()
+    payload, memory = client.open(message, memory, round_idx=t, last_ids=ids)
+    trained = client.train(payload, images, labels, state, ...)
+    state = trained.client_state
+    message = client.seal(np.asarray(trained.symbols), payload, ...)
+
+A simulation vectorises the function `train` over a cohort, and meters what `open`
+and `seal` take and give.  Compression belongs to `train`, because it is one
+program with it on the device.
 
 Dimensions: S local steps, B batch, N examples, d parameters, n symbols.
 """
@@ -22,15 +30,17 @@ import numpy as np
 from fedpm_jax import codecs
 from fedpm_jax.algorithms import local
 from fedpm_jax.prng import keys, threefry
-from fedpm_jax.protocol import addresses, aggregate, wire
+from fedpm_jax.protocol import aggregate, headers, wire
 from fedpm_jax.protocol.foresight import Foresight
 from fedpm_jax.protocol.method import Method
 
 
 class Memory(NamedTuple):
-  """All that a client keeps of the protocol between rounds; it may be lost.
+  """The last theta, which shortens the next broadcast; it may be lost.
 
-  Who has lost it gets the whole payload, which is longer.
+  A client that has lost it gets a `ForgottenError` and asks for the whole payload,
+  which is longer.  What the algorithm keeps of a client, `client_state`, is apart
+  from this, and nobody can send it again.
 
   Attributes:
     round_idx: the round that started from this theta; -1 before the first one.
@@ -42,9 +52,10 @@ class Memory(NamedTuple):
 
 
 class ForgottenError(codecs.WireError):
-  """The message is for a client that holds the last theta, and this one does not.
+  """The message is for a client that holds the last theta; this one does not.
 
-  It must ask for the whole payload.
+  Nothing is wrong with the message: the client asks for the whole payload.  Catch
+  this before `WireError`.
   """
 
 
@@ -72,7 +83,7 @@ class Shared(NamedTuple):
     received: what the algorithm makes of it.
     images: `[N, H, W, C]`, the training set that indices point into.
     labels: int32 `[N]`.
-    rate: float32, the factor of this round on the optimiser's steps; None where
+    step_factor: float32, the factor of this round on the optimiser's steps; None where
       it is always 1.
   """
 
@@ -80,7 +91,7 @@ class Shared(NamedTuple):
   received: chex.ArrayTree
   images: jax.Array
   labels: jax.Array
-  rate: jax.Array | None = None
+  step_factor: jax.Array | None = None
 
 
 class Trained(NamedTuple):
@@ -88,12 +99,12 @@ class Trained(NamedTuple):
 
   Attributes:
     symbols: `[n]` or, bits, packed uint8 `[ceil(n / 8)]`.
-    client: the client's new state.
+    client_state: what the algorithm keeps of the client.
     sums: of loss and hits.
   """
 
   symbols: jax.Array
-  client: chex.ArrayTree
+  client_state: chex.ArrayTree
   sums: local.Sums
 
 
@@ -140,7 +151,7 @@ def train(
       shared.labels,
       jnp.asarray(work.indices),
       jnp.asarray(work.valid),
-      shared.rate,
+      shared.step_factor,
     ),
     client_state,
     keys.wrap(work.step_keys),
@@ -154,7 +165,10 @@ def train(
 
 
 class Client:
-  """One client or, in a simulation, every one of them: nothing is kept here."""
+  """The functions of a client.  The object itself keeps nothing of a round.
+
+  So a simulation needs only one for all of its clients.
+  """
 
   def __init__(
     self, method: Method, *, seed: int, foresight: Foresight | None = None
@@ -179,11 +193,16 @@ class Client:
 
   def first_memory(self) -> Memory | None:
     """What a client holds before the first round: theta follows from the seed."""
-    if not self._method.clients_remember:
+    if not self._method.downlink_needs_memory:
       return None
     key = keys.derive(self._seed, keys.Purpose.SCORES)
     state, _ = jax.jit(self._method.algorithm.init)(key)
     return Memory(-1, np.array(self._method.algorithm.broadcast(state)))
+
+  def first_state(self) -> chex.ArrayTree:
+    """What the algorithm keeps of a client that has never taken part."""
+    key = keys.derive(self._seed, keys.Purpose.SCORES)
+    return jax.jit(self._method.algorithm.init)(key)[1]
 
   def open(
     self,
@@ -191,7 +210,7 @@ class Client:
     memory: Memory | None,
     *,
     round_idx: int,
-    counted: np.ndarray,
+    last_ids: np.ndarray,
     expected: codecs.base.Expected | None = None,
   ) -> tuple[np.ndarray, Memory | None]:
     """The payload of a broadcast, and what to remember.
@@ -200,7 +219,8 @@ class Client:
       message: the bytes received; they may be anything.
       memory: of this client; None where it was lost.
       round_idx: 0-based.
-      counted: int `[K]`, whose updates the last round added up.
+      last_ids: int `[K]`, the clients whose updates the server added up in the
+        last round.
       expected: of the payload; worked out from the memory where it is None.
 
     Raises:
@@ -215,13 +235,13 @@ class Client:
           f'broadcast of round {round_idx}: it needs the theta of round'
           f' {round_idx - 1}, got {held}. Ask for the whole one.'
         )
-      expected = self._foresight.expected(memory.q, counted, round_idx)
+      expected = self._foresight.expected(memory.q, last_ids, round_idx)
     payload = wire.decode(
       message,
-      addresses.downlink_side(self._method, codec.name, expected),
-      **addresses.downlink(self._method, codec.name, round_idx),
+      headers.downlink_side(self._method, codec.name, expected),
+      **headers.downlink_fields(self._method, codec.name, round_idx),
     )
-    if not self._method.clients_remember:
+    if not self._method.downlink_needs_memory:
       return payload, None
     return payload, Memory(round_idx, payload)
 
@@ -236,7 +256,7 @@ class Client:
     round_idx: int,
     indices: np.ndarray,
     valid: np.ndarray,
-    rate: float | None = None,
+    step_factor: float | None = None,
   ) -> Trained:
     """Local steps from a payload; see the function `train`.
 
@@ -244,19 +264,19 @@ class Client:
       payload: `[d]`, of `open`.
       images: `[N, H, W, C]`, the client's own, or all of a simulation.
       labels: int32 `[N]`.
-      client_state: what the algorithm keeps; of `algorithm.init` at first.
+      client_state: what the algorithm keeps; of `first_state` at first.
       client: its id.
       round_idx: 0-based.
       indices: int32 `[S, B]` into the images.
       valid: bool `[S, B]`.
-      rate: see `Shared`.
+      step_factor: see `Shared`.
     """
     shared = Shared(
       jnp.asarray(payload),
       self._receive(payload),
       jnp.asarray(images),
       jnp.asarray(labels),
-      None if rate is None else jnp.float32(rate),
+      None if step_factor is None else jnp.float32(step_factor),
     )
     own = work(self._seed, client, round_idx, indices=indices, valid=valid)
     return self._train(own, client_state, shared)
@@ -287,8 +307,8 @@ class Client:
       (guess,) = self._foresight.guesses(payload, np.array([client]), round_idx)
     return wire.encode(
       symbols,
-      addresses.uplink_side(method, payload, guess),
-      **addresses.uplink(method, round_idx, client),
+      headers.uplink_side(method, payload, guess),
+      **headers.uplink_fields(method, round_idx, client),
     )
 
   def _codec_of(self, message: bytes | memoryview) -> str:

@@ -1,8 +1,8 @@
 """What both ends work out without a message.
 
 Where dithers are shared, whoever knows the theta of a round can guess the mask
-of each of its clients, and so the theta that these masks lead to.  The server
-codes only where the guesses are wrong.
+of each of its clients, and so the theta that these masks lead to.  Both directions
+code only where a guess is wrong.
 
 Everything here is a pure function of (method, seed, theta, clients, round).
 Guesses are expensive, so those of the uplink may be handed on, as `Foreseen`, to
@@ -62,7 +62,7 @@ class Foresight:
 
     Args:
       method: see `Method`.
-      seed: the experiment's; without it nobody guesses.
+      seed: the experiment's; all dithers follow from it.
       aggregation: of the method: what masks lead to.
     """
     self._method = method
@@ -94,11 +94,11 @@ class Foresight:
         coming = self._guess(keys.wrap(following), on_device)
       yield guess
 
-  def collect(
+  def empty_sum(
     self, q: np.ndarray | jax.Array, ids: np.ndarray, round_idx: int
-  ) -> 'Collected':
+  ) -> 'GuessSum':
     """An empty sum of a round's guesses; arguments as of `guesses`."""
-    return Collected(self._aggregation, q, ids, round_idx)
+    return GuessSum(self._aggregation, q, ids, round_idx)
 
   def expected(
     self,
@@ -123,10 +123,10 @@ class Foresight:
     ):
       return theta_news.by_level(np.asarray(q))
     if foreseen is None or not foreseen.is_of(q, ids, last):
-      collected = self.collect(q, ids, last)
+      guess_sum = self.empty_sum(q, ids, last)
       for guess in self.guesses(q, ids, last):
-        collected.add(guess)
-      foreseen = collected.foreseen()
+        guess_sum.add(guess)
+      foreseen = guess_sum.foreseen()
     # Any state will do, because the next one does not depend on it.
     blank = jax.tree.map(
       lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self._state_shapes
@@ -142,7 +142,7 @@ class Foresight:
     return jax.eval_shape(self._method.algorithm.init, key)[0]
 
 
-class Collected:
+class GuessSum:
   """The guesses of a round, added up one after another."""
 
   def __init__(
@@ -152,17 +152,17 @@ class Collected:
     ids: np.ndarray,
     round_idx: int,
   ):
-    """See `Foresight.collect`."""
+    """See `Foresight.empty_sum`."""
     self._round = (q, np.asarray(ids), round_idx)
     self._on_device = jnp.asarray(q)
     self._aggregation = aggregation
-    self._contexts = theta_news.Foresight(q.size)
+    self._contexts = theta_news.Contexts(q.size)
     self._total = aggregation.start()
 
   def add(self, guess: Guess) -> None:
     """Takes in the guess of one more client's mask."""
     self._contexts.add(guess)
-    # A guess is a mask as it arrives, whatever the key.
+    # Dithered masks arrive as they are, and their compressor ignores the key.
     self._total = self._aggregation.add(
       self._total,
       np.zeros(4, np.uint32),

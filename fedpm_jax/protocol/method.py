@@ -31,27 +31,27 @@ class Method(NamedTuple):
 
   @property
   def dithers_are_shared(self) -> bool:
-    """Both ends derive the dithers of a mask, so that the server guesses it."""
+    """True if both ends derive a mask's dithers, so that the server guesses it."""
     return 'guess' in codecs.CODECS[self.uplink].needs
 
   @property
-  def clients_remember(self) -> bool:
-    """The downlink is shorter for a client that holds the last payload."""
+  def downlink_needs_memory(self) -> bool:
+    """True if a client that holds the last payload gets a shorter message."""
     return 'expected' in codecs.CODECS[self.downlink].needs
 
   @property
   def payload_is_foreseen(self) -> bool:
-    """A client that guesses the cohort's masks can guess the next payload."""
-    return self.dithers_are_shared and self.clients_remember
+    """True if a client guesses the cohort's masks, and so the next payload."""
+    return self.dithers_are_shared and self.downlink_needs_memory
 
   @property
   def symbols_are_bits(self) -> bool:
-    """Symbols leave the device packed, 8 to a byte."""
+    """True if symbols are bits; they leave the device packed, 8 to a byte."""
     return self.compressor.symbols == 'mask'
 
 
 class Names(NamedTuple):
-  """How messages of errors call the parts."""
+  """What error messages call the parts."""
 
   algorithm: str = 'the algorithm'
   compressor: str = 'the compressor'
@@ -70,7 +70,7 @@ def compose(
   """The method of these parts.
 
   Args:
-    network: see `Method`; so are the next four.
+    network: the model and its frozen weights.
     algorithm: a row of `algorithms.ALGORITHMS`, or one's own.
     compressor: a row of `compressors.COMPRESSORS`, or one's own.
     uplink: a codec's name.

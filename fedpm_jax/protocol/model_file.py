@@ -1,10 +1,11 @@
 """The final model as one file: a seed and an entropy-coded mask, or weights.
 
-`make` encodes it, `load` gives back a callable model, in any process, from this
-file alone: the frozen weights are regenerated from the seed.  A dense method's
-weights, which do not follow from a seed, are written as they are.
+`make` encodes it, `load` gives back a callable model, in any process: the frozen
+weights are regenerated from the seed.  A file holds no code, so that a model of
+one's own Flax module needs this module too.  A dense method's weights, which do
+not follow from a seed, are written as they are.
 
-FedPM's mask is one sample of Bernoulli(theta), m_i = [u_i < theta_i] with
+The algorithm has drawn FedPM's mask, one sample of Bernoulli(theta): m_i = [u_i < theta_i] with
 dithers u that follow from the seed too, `keys.Purpose.FINAL`.  A reader who knows
 u_i but not theta_i still knows something: a small u makes a one likely, a large
 one a zero, unless theta is 0 or 1.  So the bits are coded in groups of like dithers, each with its
@@ -16,7 +17,7 @@ undecided in a third of its entries.
          5      4  length J of the description
          9      J  description, JSON: the network's specification, how the values
                    are grouped and coded, a fingerprint of the frozen weights
-     9 + J      P  the values, a message of `fedpm_jax.wire`, with its checksums
+     9 + J      P  the values, a message of `protocol.wire`, with its checksums
  9 + J + P      4  CRC-32 of all bytes before it
 """
 
@@ -260,7 +261,7 @@ def _by_tensor(spec, network) -> tuple[Any, tuple[int, ...]]:
 
 def _by_dither(spec, network) -> tuple[Any, tuple[int, ...]]:
   """The positions by the upper bits of their dithers, and the group sizes."""
-  u = dithers.bits16(_dither_key(spec), network.layout.num_parameters)
+  u = dithers.bits16(final_key(spec.seed), network.layout.num_parameters)
   group = np.asarray(u) // (masks.SCALE // _GROUPS)
   order = np.argsort(group, kind='stable')
   return order, tuple(np.bincount(group, minlength=_GROUPS).tolist())
@@ -269,8 +270,9 @@ def _by_dither(spec, network) -> tuple[Any, tuple[int, ...]]:
 _GROUPINGS = {'dither': _by_dither, 'tensor': _by_tensor}
 
 
-def _dither_key(spec: networks.Spec) -> jax.Array:
-  return keys.derive(spec.seed, keys.Purpose.FINAL)
+def final_key(seed: int) -> jax.Array:
+  """The key that the mask of a model file is drawn with."""
+  return keys.derive(seed, keys.Purpose.FINAL)
 
 
 def _address(network: Network, codec: str) -> dict[str, Any]:

@@ -1,8 +1,12 @@
 """The server's half of the protocol: broadcast, open, aggregate.
 
-    broadcast  payload -> a message for clients that hold the last one, or none
-    open       a client's bytes -> symbols, or a WireError before any state moves
-    aggregate  start, add one client's symbols after another, finish
+    broadcast    payload -> a message: a short one for clients that hold the last
+                 payload, a whole one for all others
+    open         a client's bytes -> symbols, or a WireError before any state moves
+    aggregation  start, add one client's symbols after another, finish
+
+A message that raises WireError counts for nothing: its client is left out of K,
+and of the next `Held`.
 
 Dimensions: M clients in the population, K in the cohort, d parameters, n
 symbols.
@@ -16,7 +20,7 @@ import numpy as np
 
 from fedpm_jax import codecs
 from fedpm_jax.prng import keys
-from fedpm_jax.protocol import addresses, aggregate, wire
+from fedpm_jax.protocol import aggregate, headers, wire
 from fedpm_jax.protocol.foresight import Foreseen, Foresight
 from fedpm_jax.protocol.method import Method
 
@@ -26,8 +30,9 @@ class Held(NamedTuple):
 
   Attributes:
     q: uint16 `[d]`, the theta that the last round started from.
-    members: bool `[M]`, whose updates that round added up, and who so hold it;
-      before the first round everybody, since it follows from the seed.
+    members: bool `[M]`, the clients whose updates that round added up: they hold
+      its theta.  Before the first round it is everybody, because theta follows
+      from the seed.
   """
 
   q: np.ndarray | jax.Array
@@ -86,8 +91,8 @@ class Server:
 
     Args:
       payload: what the algorithm broadcasts, `[d]`.
-      expected: by clients that hold the last theta; None for clients that hold
-        none, who get the whole payload.
+      expected: by clients that hold the last theta; None for all others, who get
+        the whole payload.
       round_idx: 0-based.
     """
     codec = codecs.CODECS[self._method.downlink]
@@ -95,8 +100,8 @@ class Server:
       codec = codecs.CODECS[codec.fallback]
     return wire.encode(
       payload,
-      addresses.downlink_side(self._method, codec.name, expected),
-      **addresses.downlink(self._method, codec.name, round_idx),
+      headers.downlink_side(self._method, codec.name, expected),
+      **headers.downlink_fields(self._method, codec.name, round_idx),
     )
 
   def open(
@@ -118,7 +123,7 @@ class Server:
       guess: of the mask, which both ends have; worked out where it is None.
 
     Returns:
-      `[n]`, for `aggregation.add`; bits are not packed.
+      What `aggregation.add` takes: `[n]` or, bits, packed uint8 `[ceil(n / 8)]`.
 
     Raises:
       WireError: anything about the message is odd, or no client can have sent
@@ -129,10 +134,35 @@ class Server:
       (guess,) = self.foresight.guesses(payload, np.array([client]), round_idx)
     symbols = wire.decode(
       message,
-      addresses.uplink_side(method, payload, guess),
-      **addresses.uplink(method, round_idx, client),
+      headers.uplink_side(method, payload, guess),
+      **headers.uplink_fields(method, round_idx, client),
     )
     problem = method.compressor.check(symbols)
     if problem:
       raise codecs.WireError(f'symbols of client {client}: {problem}.')
-    return symbols
+    return np.packbits(symbols) if method.symbols_are_bits else symbols
+
+  def uplink_keys(self, ids: int | np.ndarray, round_idx: int) -> np.ndarray:
+    """Words of the key that each client's compressor has, uint32 `[..., 4]`.
+
+    `aggregation.add` takes those of one client.
+
+    Args:
+      ids: int `[...]`.
+      round_idx: 0-based.
+    """
+    return keys.words(
+      self._seed, keys.Purpose.UPLINK, round_idx=round_idx, client=ids
+    )
+
+  def held_after(
+    self, payload: np.ndarray, ids: np.ndarray, num_clients: int
+  ) -> Held:
+    """Who holds what after a round.
+
+    Args:
+      payload: what the round started from, `[d]`.
+      ids: int `[K]`, whose updates were added up.
+      num_clients: M.
+    """
+    return Held(payload, np.isin(np.arange(num_clients), ids))

@@ -26,7 +26,7 @@ message is summed once at either end.  Neither is a signature: who may write
 messages can write valid ones.
 
 The version also stands for what both ends derive and no message holds: the
-stream of `fedpm_jax.dithers`.
+stream of `fedpm_jax.prng.dithers`.
 
 `decode` needs time and memory in proportion to the d that the receiver
 expects, whatever the bytes say.
@@ -213,7 +213,7 @@ def decode(
 
 
 def peek(message: bytes | memoryview) -> Header:
-  """The header of a message, for servers that route before they decode.
+  """The header of a message, for receivers that look before they decode.
 
   Args:
     message: the bytes received.

@@ -2,11 +2,13 @@
 
 A cohort is spread over the devices of a mesh axis `clients` (`jax.shard_map`,
 the successor of pmap); inside a device, chunks of clients follow one another
-(`lax.map`), and inside a chunk they are vectorised (`vmap`).  It takes turns:
-of all clients at once where their symbols fit into memory; else, and where the
-host has nothing else to do meanwhile, one turn trains while the host codes the
-messages of the last one.  Memory is set by chunk and turn and not by the cohort,
-the states aside that clients of some algorithms keep.
+(`lax.map`), and inside a chunk they are vectorised (`vmap`).
+
+A cohort is trained in turns.  On a CPU a turn is as long as memory allows, because
+training leaves the host no time for anything else.  Elsewhere a turn is one chunk,
+and the host codes the messages of one turn while the next one trains.  Chunk and
+turn set the memory, not the cohort; only the states that clients of some
+algorithms keep grow with M.
 
 Dimensions: K clients in the cohort, T in a turn, N examples, S local steps,
 B batch, d parameters.
@@ -85,7 +87,7 @@ def make_clients_step(
   """The jitted local training of a turn of clients.
 
   Args:
-    method: see `Trainer`.
+    method: what clients train and how they compress it.
     mesh: see `make_mesh`.
     chunk: how many clients of a device are vectorised; 1 trains them one after
       another, which a CPU's caches like best.
@@ -122,7 +124,7 @@ def default_turn(compressor: Compressor, chunk: int, devices: int) -> int:
 
   On a CPU training leaves the host no time for anything else, and short turns
   only wait for one another.  Elsewhere the host codes messages meanwhile; where
-  it needs the device's guesses (`Exchange.guesses`), those of two clients a turn.
+  it needs the device's guesses (`Foresight.guesses`), those of two clients a turn.
 
   Args:
     compressor: whose symbols wait for the end of the turn.
@@ -140,12 +142,16 @@ def default_turn(compressor: Compressor, chunk: int, devices: int) -> int:
 
 
 class Training:
-  """A cohort's training in one round, of which symbols are asked once."""
+  """A cohort's training in one round.
+
+  Read `symbols` once, to the end: only then `sums` and `client_states` are
+  complete.
+  """
 
   def __init__(
     self, turns: Iterator[Trained], work: Work, cohort: Cohort, round_idx: int
   ):
-    """See `Trainer.start`."""
+    """See `Trainer.prepare`."""
     self.work = work
     self.sums: list[local.Sums] = []
     self._turns = turns
@@ -165,9 +171,9 @@ class Training:
     for turn in self._turns:
       symbols = _rows(turn.symbols)
       seen = len(self._states) * len(symbols)
-      self._states.append(turn.client)
+      self._states.append(turn.client_state)
       self.sums.append(jax.device_get(turn.sums))
-      del turn  # Symbols are large; each goes when its message is coded.
+      del turn  # Its symbols are large; they go with the last row below.
       if clock:
         clock.turn_is_trained()
       ids = self._cohort.ids[seen:]
@@ -201,7 +207,7 @@ class Trainer:
     mesh: jax.sharding.Mesh,
     chunk: int = 1,
     turn: int = 0,
-    rate: Callable[[int], float] | None = None,
+    step_factor: Callable[[int], float] | None = None,
   ):
     """Compiles nothing yet, but puts the data on the devices.
 
@@ -214,11 +220,11 @@ class Trainer:
       chunk: see `make_clients_step`.
       turn: how many clients a device trains in a turn, at most; 0 for
         `default_turn`.
-      rate: see `rounds.Engine`.
+      step_factor: see `rounds.Engine`.
     """
     self._seed = seed
     self._devices = mesh.size
-    self._rate = rate
+    self._step_factor = step_factor
     self._turn = turn or default_turn(method.compressor, chunk, mesh.size)
     self._replicated = jax.NamedSharding(mesh, P())
     self._by_client = jax.NamedSharding(mesh, P('clients'))
@@ -233,7 +239,7 @@ class Trainer:
       self._seed, ids, round_idx, indices=indices, valid=valid
     )
 
-  def start(
+  def prepare(
     self,
     payload: np.ndarray,
     client_states: chex.ArrayTree,
@@ -249,8 +255,8 @@ class Trainer:
       round_idx: 0-based.
     """
     work = self.work(cohort, round_idx)
-    rate = self._rate(round_idx) if self._rate else None
-    turns = self.turns(payload, work, client_states, cohort.ids, rate)
+    factor = self._step_factor(round_idx) if self._step_factor else None
+    turns = self.turns(payload, work, client_states, cohort.ids, factor)
     return Training(turns, work, cohort, round_idx)
 
   def turns(
@@ -259,25 +265,25 @@ class Trainer:
     work: Work,
     client_states: chex.ArrayTree,
     ids: np.ndarray,
-    rate: float | None = None,
+    step_factor: float | None = None,
   ) -> Iterator[Trained]:
-    """The cohort's turns, in order; the next one trains when one is given.
+    """The cohort's turns, in order; while the caller has one, the next one trains.
 
     Args:
       payload: `[d]`, what the cohort was sent.
       work: the cohort's, `[K, ...]`.
       client_states: of all M clients, `[M, ...]`.
       ids: int32 `[K]`, whose turn it is.
-      rate: the factor on the optimiser's steps; None where it is always 1.
+      step_factor: on the optimiser's steps; None where it is always 1.
 
     Yields:
-      What T clients leave behind, `[T, ...]`, T always the same; in the last
-      turn the cohort may end before the turn.
+      What T clients leave behind, `[T, ...]`, T always the same; the last rows of
+      the last turn may belong to idle clients.
     """
     on_device = jax.device_put(payload, self._replicated)
     factor = None
-    if rate is not None:
-      factor = jax.device_put(np.float32(rate), self._replicated)
+    if step_factor is not None:
+      factor = jax.device_put(np.float32(step_factor), self._replicated)
     images, labels = self.data
     received = self.receive(on_device)
     shared = Shared(on_device, received, images, labels, factor)

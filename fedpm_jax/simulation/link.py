@@ -1,4 +1,4 @@
-"""Between the two halves of the protocol: threads, and the meter.
+"""Connects the two halves of the protocol: threads, lengths, CPU times.
 
 Each message is sealed by the client's half and opened by the server's, or the
 other way round; what crosses is bytes.  This file codes nothing itself.  What
@@ -19,7 +19,7 @@ import numpy as np
 
 from fedpm_jax import codecs
 from fedpm_jax.protocol.client import Client
-from fedpm_jax.protocol.foresight import Collected, Foreseen
+from fedpm_jax.protocol.foresight import Foreseen, GuessSum
 from fedpm_jax.protocol.method import Method
 from fedpm_jax.protocol.server import Held, Server
 from fedpm_jax.system import machine
@@ -28,7 +28,7 @@ _MAX_THREADS = 8
 
 
 class Sent(NamedTuple):
-  """The broadcast, after the wire.
+  """The broadcast's lengths and coding time.
 
   Attributes:
     num_bytes: the message's length, for each client of the cohort.
@@ -43,7 +43,7 @@ class Received(NamedTuple):
   """One client's message after decoding.
 
   Attributes:
-    symbols: `[n]` or, bits, packed uint8 `[ceil(n / 8)]`, as they were sent.
+    symbols: `[n]` or, bits, packed uint8 `[ceil(n / 8)]`, as they were decoded.
     num_bytes: the length of the message.
     density: where the mask is sent as it is, its share of ones; else None.
     seconds: CPU time of its thread to encode and decode it.
@@ -59,7 +59,7 @@ def threads() -> futures.ThreadPoolExecutor:
   """The threads that code messages; close them, for example with `with`.
 
   Checksums, sorting and copies let other threads run.  The range coder, a sixth
-  of the time, does not.
+  of a message's coding time, does not.
   """
   return futures.ThreadPoolExecutor(min(machine.cores(), _MAX_THREADS))
 
@@ -84,9 +84,8 @@ class Link:
   ) -> futures.Future[Sent]:
     """The broadcast, encoded, metered and decoded in a thread.
 
-    One message goes to all who hold the last theta, and one, without a past, to
-    all others.  No codec of a downlink loses a bit, so a simulation's clients
-    need not wait for what they know.
+    Clients that hold the last theta get a short message, all others a whole one.
+    Codecs of a downlink lose nothing, so training starts before decoding.
 
     Args:
       pool: of `threads`.
@@ -109,7 +108,7 @@ class Link:
       groups.append((informed, expected))
     if not informed.all():
       groups.append((~informed, None))
-    counted = held.ids if held else np.zeros(0, np.int64)
+    last_ids = held.ids if held else np.zeros(0, np.int64)
 
     def send() -> Sent:
       start = time.thread_time()
@@ -120,7 +119,7 @@ class Link:
           message,
           None,
           round_idx=round_idx,
-          counted=counted,
+          last_ids=last_ids,
           expected=expected,
         )
         num_bytes[receivers] = len(message)
@@ -139,7 +138,7 @@ class Link:
     payload: np.ndarray,
     ids: np.ndarray,
     round_idx: int,
-    collected: Collected | None = None,
+    guess_sum: GuessSum | None = None,
   ) -> Iterator[Received]:
     """Every client's message, sealed, metered and opened, in their order.
 
@@ -153,7 +152,7 @@ class Link:
       payload: what the round started from, `[d]`.
       ids: int `[K]`.
       round_idx: 0-based.
-      collected: takes in the guesses on their way, for the next downlink.
+      guess_sum: takes in the guesses on their way, for the next downlink.
     """
     guesses: Iterable[codecs.base.Guess | None] = itertools.repeat(None)
     if self._method.dithers_are_shared:
@@ -162,12 +161,12 @@ class Link:
     def carry(client, guess, symbols):
       return self._carry(symbols, payload, client, round_idx, guess), guess
 
-    # Draw a guess before pulling symbols, which starts the next turn of
-    # training: a GPU would make the guess wait for it.
+    # `zip` must draw the guess first.  Drawing symbols starts the next turn of
+    # training, and a GPU would make the guess wait for it.
     work = zip(ids.tolist(), guesses, arriving, strict=False)
     for received, guess in ahead(pool, carry, work):
-      if collected:
-        collected.add(guess)
+      if guess_sum is not None:
+        guess_sum.add(guess)
       yield received
 
   def _carry(
@@ -188,9 +187,8 @@ class Link:
     )
     density = None
     if self._method.compressor.symbols_are_the_mask:
-      density = np.count_nonzero(symbols) / symbols.size
-    if self._method.symbols_are_bits:
-      symbols = np.packbits(symbols)
+      ones = int(np.bitwise_count(symbols).sum())  # They are packed.
+      density = ones / sum(self._method.compressor.sizes)
     seconds = time.thread_time() - start
     return Received(symbols, len(message), density, seconds)
 
@@ -203,7 +201,7 @@ def ahead(
   """`itertools.starmap` in threads, a few steps ahead of whoever reads it.
 
   A guess is 3 B a parameter: those of the whole cohort must not wait side by
-  side, so the arguments are taken no further ahead than there are threads.
+  side, so arguments are taken one further ahead than there are threads.
   """
   running = collections.deque()
   for each in arguments:

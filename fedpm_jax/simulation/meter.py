@@ -35,7 +35,7 @@ class Clock:
     }
 
 
-def row(
+def metrics(
   round_idx: int,
   *,
   size: int,
@@ -62,7 +62,7 @@ def row(
   )
   downlink = sum(sent.num_bytes)
   uplink = sum(message.num_bytes for message in received)
-  metrics = {
+  found = {
     'round_idx': round_idx,
     'train/loss': float(loss / examples),
     'train/accuracy': float(correct / examples),
@@ -74,13 +74,13 @@ def row(
   densities = [m.density for m in received if m.density is not None]
   if densities:
     estimates = [estimated_bpp(density, size) for density in densities]
-    metrics['uplink/bpp_entropy'] = float(np.mean(estimates))
-    metrics['mask/density'] = float(np.mean(densities))
-  metrics |= {f'server/{name}': float(x) for name, x in info.items()}
-  metrics |= clock.times()
+    found['uplink/bpp_entropy'] = float(np.mean(estimates))
+    found['mask/density'] = float(np.mean(densities))
+  found |= {f'server/{name}': float(x) for name, x in info.items()}
+  found |= clock.times()
   coding = sum(message.seconds for message in received)
-  metrics['time/wire_s'] = sent.seconds + coding
-  return metrics
+  found['time/wire_s'] = sent.seconds + coding
+  return found
 
 
 def estimated_bpp(density: float, size: int) -> float:

@@ -1,7 +1,8 @@
 """ONE ROUND of all clients on one machine.
 
-    broadcast    the server's payload, encoded, metered, decoded while the
-                 clients train with it: what they decode is the same
+    broadcast    the server's payload; clients train with it at once, while a
+                 thread encodes, meters and decodes it, and checks that it is the
+                 same
     training     one jit: a turn of clients trains and compresses; symbols leave
                  the device packed
     uplink       K messages, sealed, metered, opened in threads
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedpm_jax.protocol.client import Client
+from fedpm_jax.protocol.client import Client, Work
 from fedpm_jax.protocol.foresight import Foreseen
 from fedpm_jax.protocol.method import Method
 from fedpm_jax.protocol.server import Held, Server
@@ -51,7 +52,7 @@ class Kept(NamedTuple):
     round_idx: 0-based.
     ids: int32 `[K]`.
     q: uint16 `[d]`, what the round started from.
-    symbols: uint8 `[K, ceil(d / 8)]`, packed masks, as they crossed the wire.
+    symbols: uint8 `[K, ceil(d / 8)]`, packed masks, as they were decoded.
     known_q: uint16 `[d]`, the theta of the round before.
     known_members: bool `[M]`, who held it; nobody where the run did not ask.
   """
@@ -71,7 +72,7 @@ class Round(NamedTuple):
     state: the next one.
     metrics: named as in `reports.records.UNITS`.
     foreseen: spares the next round's broadcast some work; may be dropped.
-    kept: what crossed the wire, if it was asked for and was dithered masks.
+    kept: the masks as decoded, if `keep` was set and they are dithered.
   """
 
   state: State
@@ -94,7 +95,7 @@ class Engine:
     mesh: jax.sharding.Mesh,
     chunk: int = 1,
     turn: int = 0,
-    rate: Callable[[int], float] | None = None,
+    step_factor: Callable[[int], float] | None = None,
   ):
     """Compiles nothing yet, but puts the data on the devices.
 
@@ -107,7 +108,7 @@ class Engine:
       mesh: see `make_mesh`.
       chunk: see `cohort.make_clients_step`.
       turn: see `cohort.Trainer`.
-      rate: (round_idx) -> the factor on the optimiser's steps in that round;
+      step_factor: (round_idx) -> the factor on the optimiser's steps in that round;
         None where it is always 1.
     """
     self.method = method
@@ -121,7 +122,7 @@ class Engine:
       mesh=mesh,
       chunk=chunk,
       turn=turn,
-      rate=rate,
+      step_factor=step_factor,
     )
     self.server = Server(method, seed=seed)
     self.aggregation = self.server.aggregation
@@ -138,7 +139,7 @@ class Engine:
     server, client = self.server.init()
     stack = lambda leaf: jnp.repeat(leaf[None], self._num_clients, axis=0)
     held = ()
-    if self.method.clients_remember:
+    if self.method.downlink_needs_memory:
       # A copy, because the server's own is donated.
       q = jnp.copy(self.method.algorithm.broadcast(server))
       held = Held(q, jnp.ones(self._num_clients, jnp.bool_))
@@ -160,7 +161,7 @@ class Engine:
       cohort: who takes part, on which examples.
       round_idx: 0-based.
       foreseen: of the round before, if it is at hand.
-      keep: whether to return what crosses the wire.
+      keep: whether to return the masks.
 
     Raises:
       FloatingPointError: a client's loss, or the server's report, is not
@@ -168,33 +169,33 @@ class Engine:
       WireError: a message did not survive its coding, which is a bug.
     """
     clock, ids = meter.Clock(), cohort.ids
-    held = jax.device_get(state.held)
+    held = jax.device_get(state.held)  # The host asks who holds what.
     payload = self.server.payload(state.server)
+    guess_sum = None
+    if self.method.payload_is_foreseen:
+      guess_sum = self.server.foresight.empty_sum(payload, ids, round_idx)
     with link.threads() as pool:
-      broadcast = self.link.broadcast(
+      sending = self.link.broadcast(
         pool, payload, held, ids, round_idx, foreseen
       )
       clock.training_starts()
-      training = self.trainer.start(payload, state.clients, cohort, round_idx)
-      collected = None
-      if self.method.payload_is_foreseen:
-        collected = self.server.foresight.collect(payload, ids, round_idx)
+      training = self.trainer.prepare(payload, state.clients, cohort, round_idx)
       arriving = self.link.uplink(
-        pool, training.symbols(clock), payload, ids, round_idx, collected
+        pool, training.symbols(clock), payload, ids, round_idx, guess_sum
       )
-      total, received = self._add_up(
-        arriving, payload, np.asarray(training.work.uplink_key), keep
-      )
+      # Nothing has run yet but the broadcast.  Reading `arriving` trains, seals
+      # and opens, client by client, and fills `guess_sum` on the way.
+      total, received = self._add_up(arriving, payload, training.work, keep)
       server, info = self._finish(state.server, total, len(ids), round_idx)
-      clients = training.client_states(state.clients)
-      sent = broadcast.result()
+      # Waits; raises if a client decoded other values.
+      sent = sending.result()
     kept = None
+    # Reports compare codecs of dithered masks only.
     if keep and self.method.compressor.mask_is_dithered:
       kept = self._kept(round_idx, ids, payload, received, held)
-    if held:
-      members = np.isin(np.arange(self._num_clients), ids)
-      held = Held(payload, members)
-    metrics = meter.row(
+    if self.method.downlink_needs_memory:
+      held = self.server.held_after(payload, ids, self._num_clients)
+    metrics = meter.metrics(
       round_idx,
       size=self.method.network.layout.num_parameters,
       sums=training.sums,
@@ -203,19 +204,23 @@ class Engine:
       info=info,
       clock=clock,
     )
-    next_foreseen = collected.foreseen() if collected else None
-    return Round(State(server, clients, held), metrics, next_foreseen, kept)
+    return Round(
+      State(server, training.client_states(state.clients), held),
+      metrics,
+      None if guess_sum is None else guess_sum.foreseen(),
+      kept,
+    )
 
   def _add_up(
     self,
     arriving: Iterator[link.Received],
     payload: np.ndarray,
-    uplink_keys: np.ndarray,
+    work: Work,
     keep: bool,
   ) -> tuple[jax.Array, list[link.Received]]:
     """The sum of what arrives; messages without their symbols, unless kept."""
     total, on_device = self.aggregation.start(), jnp.asarray(payload)
-    received = []
+    received, uplink_keys = [], np.asarray(work.uplink_key)
     for message in arriving:
       key_words = uplink_keys[len(received)]
       total = self.aggregation.add(total, key_words, message.symbols, on_device)

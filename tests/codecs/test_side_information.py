@@ -119,7 +119,7 @@ def foreseen(rng, *, drift, clients=10):
   """The next theta, what a client expects, the last theta, and how many more
   ones there were than expected."""
   q, u, sent = drifted(rng, drift=drift, masks=clients)
-  foresight = theta_news.Foresight(D)
+  foresight = theta_news.Contexts(D)
   ones = np.zeros(D, np.int64)
   for dithers in u:
     guess = dither.guess(q, dithers)

@@ -58,13 +58,13 @@ def test_an_option_without_a_type_is_refused():
 @pytest.mark.parametrize('name', {**ALGORITHMS, **COMPRESSORS, **SCHEDULES})
 def test_every_option_of_every_row_has_a_meaning(name):
   """A new row is tested here: its docstring explains each of its options."""
-  for option, value in configs.SECTIONS.get(name, {}).items():
+  for option, value in configs.ROW_OPTIONS.get(name, {}).items():
     assert value.meaning, f'{name}.{option}'
 
 
 def test_rows_and_keys_have_different_names():
   keys = {path.partition('.')[0] for path in configs.KEYS}
-  assert not keys & set(configs.SECTIONS)
+  assert not keys & set(configs.ROW_OPTIONS)
   rows = [*ALGORITHMS, *COMPRESSORS, *SCHEDULES, *configs.OPTIMIZERS]
   assert len(rows) == len(set(rows))
 
@@ -160,13 +160,13 @@ def test_schedules_refuse_what_makes_no_sense(name, options_, message):
   config.optimizer.schedule = name
   config[name].update(options_)
   with pytest.raises(ValueError, match=f'config.{name}: .*{message}'):
-    build.rate(config)
+    build.step_factor(config)
 
 
 def test_the_constant_schedule_leaves_the_program_as_it_is():
-  assert build.rate(configs.default()) is None
+  assert build.step_factor(configs.default()) is None
   config = configs.default()
   config.optimizer.schedule, config.rounds = 'cosine', 4
-  rate = build.rate(config)
+  rate = build.step_factor(config)
   assert rate is not None
   assert rate(2) == pytest.approx((1 + math.cos(math.pi / 2)) / 2)

@@ -13,7 +13,7 @@ import toy
 
 from fedpm_jax import codecs
 from fedpm_jax.protocol.client import Client, ForgottenError
-from fedpm_jax.protocol.server import Held, Server
+from fedpm_jax.protocol.server import Server
 
 METHODS = toy.methods_table()
 COHORTS = ([0, 1, 2, 3], [0, 1, 3], [1, 2, 3])
@@ -29,32 +29,31 @@ class Federation:
     self.server = Server(method, seed=0)
     self.clients = [Client(method, seed=0) for _ in range(CLIENTS)]
     self.memories = [client.first_memory() for client in self.clients]
-    self.state, own = self.server.init()
-    self.own_states = [own] * CLIENTS
+    self.state, _ = self.server.init()
+    self.own_states = [client.first_state() for client in self.clients]
     self.counted = np.arange(CLIENTS)
 
   def held(self):
     """What the server would keep of `self.counted`."""
-    members = np.isin(np.arange(CLIENTS), self.counted)
-    q = next(m.q for i, m in enumerate(self.memories) if members[i])
-    return Held(q, members)
+    q = self.memories[self.counted[0]].q
+    return self.server.held_after(q, self.counted, CLIENTS)
 
   def round(self, cohort, t):
     """Runs one; returns the lengths of the messages down and up."""
     payload = self.server.payload(self.state)
     expected, down, up = None, [], []
-    if self.method.clients_remember:
+    if self.method.downlink_needs_memory:
       expected = self.server.expected(self.held(), t)
     total = self.server.aggregation.start()
     for row, i in enumerate(cohort.ids):
       client = self.clients[i]
-      knows = i in self.counted and self.method.clients_remember
+      knows = i in self.counted and self.method.downlink_needs_memory
       message = self.server.broadcast(
         payload, expected if knows else None, round_idx=t
       )
       down.append(len(message))
       received, self.memories[i] = client.open(
-        bytes(message), self.memories[i], round_idx=t, counted=self.counted
+        bytes(message), self.memories[i], round_idx=t, last_ids=self.counted
       )
       trained = client.train(
         received,
@@ -65,15 +64,13 @@ class Federation:
         indices=cohort.indices[row],
         valid=cohort.valid[row],
       )
-      self.own_states[i] = trained.client
+      self.own_states[i] = trained.client_state
       sealed = client.seal(
         np.asarray(trained.symbols), received, client=i, round_idx=t
       )
       up.append(len(sealed))
       symbols = self.server.open(bytes(sealed), payload, client=i, round_idx=t)
-      if self.method.symbols_are_bits:
-        symbols = np.packbits(symbols)
-      words = toy.uplink_words(i, t)
+      words = self.server.uplink_keys(i, t)
       total = self.server.aggregation.add(total, words, symbols, payload)
     self.state, _ = self.server.aggregation.finish(
       self.state, total, len(cohort.ids), np.int32(t)
@@ -112,8 +109,8 @@ def test_who_has_lost_its_memory_is_told_to_ask_for_the_whole():
   client, counted = federation.clients[0], federation.counted
   for memory in (None, client.first_memory()):
     with pytest.raises(ForgottenError, match=r'theta of round 0.* the whole'):
-      client.open(news, memory, round_idx=1, counted=counted)
-    received, kept = client.open(whole, memory, round_idx=1, counted=counted)
+      client.open(news, memory, round_idx=1, last_ids=counted)
+    received, kept = client.open(whole, memory, round_idx=1, last_ids=counted)
     np.testing.assert_array_equal(received, payload)
     assert kept.round_idx == 1
     np.testing.assert_array_equal(kept.q, payload)
@@ -126,7 +123,7 @@ def test_a_client_refuses_what_is_not_due():
   payload = server.payload(server.init()[0])
   whole = bytes(server.broadcast(payload, None, round_idx=3))
   open_ = lambda message, t: client.open(
-    message, memory, round_idx=t, counted=everybody
+    message, memory, round_idx=t, last_ids=everybody
   )
   np.testing.assert_array_equal(open_(whole, 3)[0], payload)
   with pytest.raises(codecs.WireError, match='round_idx'):

@@ -1,4 +1,4 @@
-"""What both ends fill into a message's header, and into its side information."""
+"""The header fields of a message, and what both ends know before it."""
 
 import functools
 from typing import Any
@@ -18,7 +18,9 @@ def layout_hash(layout: Layout) -> bytes:
   return wire.layout_hash(layout.names, layout.shapes)
 
 
-def uplink(method: Method, round_idx: int, client: int) -> dict[str, Any]:
+def uplink_fields(
+  method: Method, round_idx: int, client: int
+) -> dict[str, Any]:
   """The header's fields of a client's message, as `wire.encode` takes them."""
   return {
     'codec': method.uplink,
@@ -29,7 +31,9 @@ def uplink(method: Method, round_idx: int, client: int) -> dict[str, Any]:
   }
 
 
-def downlink(method: Method, codec: str, round_idx: int) -> dict[str, Any]:
+def downlink_fields(
+  method: Method, codec: str, round_idx: int
+) -> dict[str, Any]:
   """The header's fields of a broadcast, as `wire.encode` takes them."""
   return {
     'codec': codec,
