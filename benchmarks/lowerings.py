@@ -65,9 +65,9 @@ def draw(runs, path: pathlib.Path) -> None:
   """Every seed as a thin line, the mean as a thick one."""
   from fedpm_jax.reports import plots
 
-  plt = plots.pyplot()
   names = ('eval/accuracy_mean', 'train/loss', 'uplink/bpp_wire')
-  figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout='constrained')
+  figure = plots.figure(figsize=(12, 3.6))
+  axes = figure.subplots(1, 3)
   for axis, name in zip(axes, names, strict=True):
     for i, (lowering, run) in enumerate(runs.items()):
       colour = f'C{i}'
@@ -79,7 +79,7 @@ def draw(runs, path: pathlib.Path) -> None:
   axes[0].set_ylim(0.9, 1.0)
   axes[1].set_yscale('log')
   axes[0].legend()
-  figure.savefig(path, dpi=120)
+  plots.save(figure, path)
 
 
 def main() -> None:

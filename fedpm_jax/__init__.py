@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from fedpm_jax.algorithms.base import Algorithm
-  from fedpm_jax.algorithms.local import ClientBatches
+  from fedpm_jax.algorithms.local import ClientBatches, Sums
   from fedpm_jax.codecs.base import WireError
   from fedpm_jax.compressors.base import Compressor
   from fedpm_jax.data.sources import Dataset
   from fedpm_jax.experiments.api import config
   from fedpm_jax.experiments.experiment import Experiment
-  from fedpm_jax.experiments.run import train
+  from fedpm_jax.experiments.run import Stopped, train
   from fedpm_jax.masks import Layout
   from fedpm_jax.models.network import Network
   from fedpm_jax.protocol.model_file import Model, load
@@ -35,6 +35,8 @@ __all__ = [
   'Layout',
   'Model',
   'Network',
+  'Stopped',
+  'Sums',
   'WireError',
   'config',
   'load',
@@ -52,6 +54,8 @@ _HOMES = {
   'Layout': 'masks',
   'Model': 'protocol.model_file',
   'Network': 'models.network',
+  'Stopped': 'experiments.run',
+  'Sums': 'algorithms.local',
   'WireError': 'codecs.base',
   'config': 'experiments.api',
   'load': 'protocol.model_file',

@@ -55,7 +55,7 @@ def main() -> None:
     importlib.import_module(f'fedpm_jax.{name}').main(sys.argv[2:])
   else:
     print(_USAGE)
-    known = name in ('', '-h', '--help')
+    known = name in ('', '-h', '--help', 'help')
     sys.exit(0 if known else f'error: there is no program {name!r}')
 
 
@@ -86,9 +86,12 @@ def parse(
     name, has_value, value = word[2:].partition('=')
     is_switch = isinstance(flags.get(name), bool)
     if not has_value and not is_switch:
-      if not words or words[0].startswith('--'):
+      if words and not words[0].startswith('--'):
+        value = words.pop(0)
+      elif name.startswith('config.'):
+        value = 'true'  # A switch of the configuration; else parsing says so.
+      else:
         raise ValueError(f'--{name} needs a value: --{name}=...')
-      value = words.pop(0)
     if name.startswith('config.') and 'config' in flags:
       overrides.append((name.removeprefix('config.'), value))
     elif name not in flags:
@@ -131,11 +134,17 @@ def configuration(arguments: Arguments) -> 'Loaded':
   loaded = config_files.read(arguments.flags['config'])
   for path, text in arguments.overrides:
     config.override(loaded.config, path, text)
+  for path, _ in arguments.overrides:
+    config.check_used(loaded.config, path)
   return loaded
 
 
-def list_of_keys() -> str:
-  """Every key with type, default and meaning, a line each."""
+def list_of_keys(configuration: Any) -> str:
+  """Every key with type, value and meaning, a line each.
+
+  Args:
+    configuration: whose values are shown.
+  """
   from fedpm_jax.experiments import config
 
   lines, section = [], ''
@@ -144,10 +153,10 @@ def list_of_keys() -> str:
     if head != section:
       lines += ['', f'Options of {head}, where a run uses it:']
       section = head
-    default = 'not set' if option.default is None else repr(option.default)
+    value = config.get(configuration, path)
+    shown = 'not set' if value is None else repr(value)
     lines.append(
-      f'--config.{path:32} {option.kind.__name__:6} {default:20}'
-      f' {option.meaning}'
+      f'--config.{path:32} {option.kind.__name__:6} {shown:20} {option.meaning}'
     )
   return '\n'.join(lines)
 
@@ -194,6 +203,10 @@ class Interruptible:
   def __exit__(self, *_: object) -> None:
     for number, handler in self._previous.items():
       signal.signal(number, handler)
+
+  def is_set(self) -> bool:
+    """Whether one of them has come."""
+    return self.signal is not None
 
   def exit_code(self) -> int:
     """What a shell expects of a process that a signal ended."""

@@ -39,9 +39,13 @@ def _run(argv: list[str]) -> None:
 
   machine.keep_compiled_programs()
   if bits:
-    parts = config_files.read(config).parts() if config else {}
-    folder = pathlib.Path(bits)
-    print(codec_report.compare_codecs(folder, data_dir=data_dir, **parts))
+    make = None
+    if config:
+      make = getattr(config_files.read(config).module, 'get_parts', None)
+    text = codec_report.compare_codecs(
+      pathlib.Path(bits), data_dir=data_dir, get_parts=make
+    )
+    print(text)
   else:
     to = pathlib.Path(out or sweep)
     targets = _targets(target)

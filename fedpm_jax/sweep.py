@@ -46,7 +46,7 @@ def _run(argv: list[str]) -> None:
       f' {name!r} and {jobs}.'
     )
   # Heavy imports wait until the flags are right.
-  from fedpm_jax.experiments import config_files, sweeps
+  from fedpm_jax.experiments import config_files, run, sweeps
   from fedpm_jax.system import files, machine
 
   path = config_files.find(name, 'sweeps')
@@ -57,8 +57,16 @@ def _run(argv: list[str]) -> None:
   files.write_json(folder / 'sweep.json', order)
   if not jobs:
     machine.keep_compiled_programs()
-  signal.signal(signal.SIGTERM, _interrupt)
-  sys.exit(sweeps.execute(runs, folder, jobs=jobs, source=path))
+  if jobs:
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(sweeps.execute(runs, folder, jobs=jobs, source=path))
+  with cli.Interruptible() as interrupted:
+    stop = interrupted.is_set
+    try:
+      sys.exit(sweeps.execute(runs, folder, jobs=0, source=path, stop=stop))
+    except run.Stopped as stopped:
+      print(f'\n{stopped}', file=sys.stderr)
+      sys.exit(interrupted.exit_code())
 
 
 def _interrupt(*_: object) -> None:

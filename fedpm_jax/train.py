@@ -4,7 +4,7 @@
                            methods:drive gives the file an argument
     --config.KEY=VALUE     changes a key, in any order; --list shows all of them
     --workdir=FOLDER       where to write; runs/<config> by default
-    --list                 prints every key with type, default and meaning
+    --list                 prints every key with type, value and meaning
 
 A second start of the same command continues where the first one was, even after
 `kill -9`.  Ctrl-C and SIGTERM let the round end and write a checkpoint.
@@ -35,7 +35,7 @@ def _run(argv: list[str]) -> None:
     argv, cli.Flags(config=DEFAULT, workdir='', list=False), __doc__
   )
   if arguments.flags['list']:
-    print(cli.list_of_keys())
+    print(cli.list_of_keys(cli.configuration(arguments).config))
     return
   # Heavy imports wait until the flags are right.
   from fedpm_jax.experiments import run
@@ -50,7 +50,7 @@ def _run(argv: list[str]) -> None:
         loaded.config,
         workdir,
         verbose=True,
-        stop=lambda: interrupted.signal is not None,
+        stop=interrupted.is_set,
         **loaded.parts(),
       )
     except run.Stopped as stopped:

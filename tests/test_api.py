@@ -1,9 +1,12 @@
 """What a notebook types: the README's ten lines, and parts of one's own."""
 
+import functools
+import os
 import pathlib
 import re
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +19,9 @@ import fedpm_jax as fp
 from fedpm_jax.algorithms import fedpm
 from fedpm_jax.compressors import bernoulli
 from fedpm_jax.experiments import codec_report, sweeps
+from fedpm_jax.models import network
 from fedpm_jax.reports import records
+from fedpm_jax.system import machine
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -195,7 +200,9 @@ def test_a_recorded_run_of_ones_own_continues_and_is_told_apart(tmp_path):
   for name, value in whole['last'].items():
     if not name.startswith('time/'):
       assert again['last'][name] == value, name
-  with pytest.raises(ValueError, match=r'data.name: .*model: .own: TinyCNN'):
+  with pytest.raises(
+    ValueError, match=r'data.name: .*model: .own: TinyCNN\(num_classes=3\)'
+  ):
     fp.train(own_config(), tmp_path / 'cut')
   other = parts | {'clients': parts['clients'][::-1]}
   with pytest.raises(ValueError, match=r'data.partition: .own: .* there, .own'):
@@ -248,14 +255,136 @@ def test_a_sweep_may_be_of_ones_own(tmp_path):
     ),
     ({'optimizer': optax.lbfgs()}, 'needs more than gradients'),
     ({'optimizer': 'adam'}, 'must make an optax.GradientTransformation'),
+    ({'model': 'cnn'}, "model must be an instance of a Flax module.*'cnn'"),
+    ({'model': TinyCNN}, 'model must be an instance of a Flax module'),
+    ({'compressor': 'sign'}, 'compressor must be a Compressor, or a function'),
+    ({'dataset': (1, 2)}, 'dataset must be a fedpm_jax.Dataset, got'),
     ({'model': TinyCNN(4)}, r'TinyCNN must return logits \[B, num_classes = 3'),
     ({'model': nn.BatchNorm(use_running_average=True)}, 'running statistics'),
     ({'model': nn.LayerNorm()}, 'logits'),
+    ({'model': nn.Sequential([nn.Dropout(0.5, deterministic=False)])}, 'pure'),
   ],
 )
 def test_parts_that_do_not_fit(parts, message):
   with pytest.raises(ValueError, match=message):
     fp.Experiment(own_config(), **({'dataset': own_data()} | parts))
+
+
+class Branches(nn.Module):
+  """Fields that cannot be hashed, and one without a name of its own."""
+
+  widths: list
+  act: Any = nn.relu
+
+  @nn.compact
+  def __call__(self, x):
+    x = x.reshape(len(x), -1)
+    for width in self.widths:
+      x = self.act(nn.Dense(width)(x))
+    return x
+
+
+def test_descriptions_are_the_same_in_every_process():
+  """A run continues in another process, where addresses are others."""
+  module = Branches(
+    [4, 3], functools.partial(nn.leaky_relu, negative_slope=0.5)
+  )
+  assert network.described(module) == (
+    'Branches(widths=(4, 3), act=leaky_relu(negative_slope=0.5))'
+  )
+  assert network.described(Branches([3])) == 'Branches(widths=(3), act=relu)'
+  assert network.described(nn.Sequential([nn.Dense(3)])).startswith(
+    'Sequential(layers=(Dense(features=3, use_bias=True'
+  )
+
+
+def test_a_module_that_cannot_be_hashed_gets_a_model_file(tmp_path):
+  parts = {'dataset': own_data(), 'model': Branches([4, 3])}
+  fp.train(own_config(rounds=1), tmp_path, **parts)
+  model = fp.load(tmp_path / 'model.fedpm', model=parts['model'])
+  assert len(repr(model)) < 150
+  with pytest.raises(
+    ValueError, match=r'trained with .*\(4, 3\).*got .*\(5, 3'
+  ):
+    fp.load(tmp_path / 'model.fedpm', model=Branches([5, 3]))
+
+
+def test_numpy_numbers_in_a_data_set_are_numbers():
+  data = own_data()
+  low, high = data.x_train.min(), data.x_train.max()
+  data = data._replace(
+    num_classes=data.y_train.max() + 1,
+    x_test=data.x_test.clip(low, high),
+    value_range=[low, high],
+  )
+  run = fp.Experiment(own_config(), dataset=data, model=TinyCNN(3))
+  assert run.model().spec.value_range == (float(low), float(high))
+
+
+def test_other_data_of_ones_own_is_another_run():
+  data, described = own_data(), []
+  half = data._replace(y_train=data.y_train.astype(np.int16))
+  wider = data._replace(value_range=(-1.0, 2.0))
+  for each in (data, half, wider):
+    run = fp.Experiment(own_config(), dataset=each, model=TinyCNN(3))
+    described.append(run.description['data']['name'])
+  assert described[0] == described[1] != described[2]
+  steps = set()
+  for optimizer in (optax.adam(0.1), optax.adam(0.02), optax.sgd(0.1)):
+    parts = own_parts() | {'optimizer': optimizer}
+    run = fp.Experiment(own_config(), **parts)
+    steps.add(run.description['optimizer']['name'])
+  assert len(steps) == 3
+  splits = []
+  for ends in ([30, 60], [20, 60]):
+    clients = np.split(np.arange(90), ends)
+    run = fp.Experiment(own_config(), **own_parts() | {'clients': clients})
+    splits.append(run.description['data']['partition'])
+  assert splits[0] != splits[1]
+
+
+def test_a_round_that_failed_says_that_its_state_is_gone(monkeypatch):
+  run = fp.Experiment(small())
+  saved = jax.device_get(run.state)
+  expected = [row['train/loss'] for row in run.rounds()]
+  run.set_state(saved, 0)
+  monkeypatch.setattr(run.engine, '_finish', lambda *_: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    run.run_round()
+  with pytest.raises(RuntimeError, match=r'Round 1 failed.* set_state\('):
+    run.run_round()
+  monkeypatch.undo()
+  run.set_state(saved, 0)
+  assert [row['train/loss'] for row in run.rounds()] == expected
+
+
+def test_every_core_is_a_device_and_checks_start_nothing():
+  """In a process of its own: the tests' devices are set by conftest.py."""
+  code = """
+import fedpm_jax as fp
+from fedpm_jax.experiments import build, config
+from fedpm_jax.system import machine
+from jax._src import xla_bridge
+for name in config.OPTIMIZERS:
+  if name not in ('lbfgs', 'noisy_sgd', 'optimistic_adam'):
+    settings = fp.config('digits')
+    settings.optimizer.name = name
+    build.check(settings)
+assert not xla_bridge._backends, 'a check has started JAX'
+run = fp.Experiment(fp.config('digits'))
+import jax
+assert len(jax.devices()) == machine.cores(), jax.devices()
+print(run.engine.mesh.size)
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+  )
+  assert done.returncode == 0, done.stderr
+  assert int(done.stdout) == min(machine.cores(), 10)
 
 
 def test_weights_of_a_dense_method():

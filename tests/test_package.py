@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -53,7 +54,11 @@ def _pip(*arguments):
 
 def _run(folder, *command):
   return subprocess.run(
-    [*map(str, command)], cwd=folder, capture_output=True, text=True
+    [*map(str, command)],
+    cwd=folder,
+    capture_output=True,
+    text=True,
+    env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'},
   )
 
 

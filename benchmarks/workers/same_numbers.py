@@ -10,6 +10,8 @@ import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path.cwd()))
+# An editable install would lend this checkout modules that it does not have.
+sys.meta_path = [x for x in sys.meta_path if 'Editable' not in str(x)]
 
 
 def digest(data: bytes) -> str:
@@ -57,7 +59,7 @@ def run(config, folder: pathlib.Path, tap: Tap) -> dict[str, str]:
 
     fp.train(config, folder)
     experiment = fp.Experiment(config)
-    theta = experiment.saved_state(folder).server
+    theta = experiment.saved_state(folder).state.server
   else:
     from fedpm_jax import experiment as experiments
     from fedpm_jax import train

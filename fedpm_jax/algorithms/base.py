@@ -28,7 +28,7 @@ class Algorithm(NamedTuple):
       as the frozen weights; done once a round on every device, however many
       clients it trains.
     client_update: (received, local.ClientBatches, client_state, step_keys
-      `[S]`) -> (update `[d]`, client_state, local.Sums): ONE client, vectorised
+      `[S]`) -> (update `[d]`, client_state, `fp.Sums`): ONE client, vectorised
       outside; a key for each local step.  The update is what the compressor
       turns into symbols.
     server_update: (server_state, total `[d]`, K, round_idx) -> (server_state,

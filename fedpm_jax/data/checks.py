@@ -13,7 +13,7 @@ from fedpm_jax.data.sources import Dataset
 
 
 def checked(dataset: Dataset) -> Dataset:
-  """The data set with its labels as int32, if it can be trained on.
+  """The data set with plain types and labels as int32, if it can be trained on.
 
   Images are uint8, or float32 with a stated `value_range`; both are scaled to
   [-1, 1] inside the network, from [0, 255] or from that range.
@@ -21,6 +21,15 @@ def checked(dataset: Dataset) -> Dataset:
   Raises:
     ValueError: a type, a shape, a value or a label that cannot be meant.
   """
+  arrays = {
+    name: np.asarray(array)  # One of JAX will do.
+    for name, array in dataset._asdict().items()
+    if name[:2] in ('x_', 'y_') and hasattr(array, '__array__')
+  }
+  dataset = dataset._replace(num_classes=int(dataset.num_classes), **arrays)
+  if dataset.value_range is not None:
+    low, high = dataset.value_range
+    dataset = dataset._replace(value_range=(float(low), float(high)))
   if dataset.num_classes < 2:
     raise ValueError(
       f'num_classes must be at least 2, got {dataset.num_classes}.'
@@ -47,18 +56,19 @@ def checked(dataset: Dataset) -> Dataset:
 
 
 def fingerprint(dataset: Dataset) -> str:
-  """Eight hex digits that differ for another data set."""
-  return checksum(
-    (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
-  )
+  """Eight hex digits that differ for another data set; of a checked one."""
+  numbers = np.array([dataset.num_classes, *(dataset.value_range or ())])
+  arrays = (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
+  return checksum((*arrays, numbers))
 
 
 def checksum(arrays: Iterable[np.ndarray]) -> str:
-  """Eight hex digits of the values of some arrays, in their order."""
+  """Eight hex digits of the shapes, types and values of some arrays."""
   crc = 0
   for array in arrays:
+    head = f'{array.dtype} {array.shape};'.encode()
     flat = np.ascontiguousarray(array).reshape(-1)
-    crc = zlib_ng.crc32(flat.view(np.uint8).data, crc)
+    crc = zlib_ng.crc32(flat.view(np.uint8).data, zlib_ng.crc32(head, crc))
   return f'{crc:08x}'
 
 

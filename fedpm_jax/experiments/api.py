@@ -8,6 +8,8 @@ from fedpm_jax.experiments.config import Config
 def config(name: str = '') -> Config:
   """A configuration to change at will.
 
+  Objects that a file hands over (`get_parts`) are no part of it.
+
   Args:
     name: a file in configs/ by its name, such as 'digits' or 'methods:drive', or
       the path of one's own; empty for the defaults.

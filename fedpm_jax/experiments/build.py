@@ -4,12 +4,13 @@ Here names become rows of tables, and sections become keyword arguments.  A
 mistake in a name or an option is found before any data is read.
 """
 
-import dataclasses
+import difflib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import optax
 from flax import linen as nn
@@ -51,16 +52,37 @@ class Parts(NamedTuple):
 
 
 NO_PARTS = Parts()
+_TYPES = {
+  'dataset': ((Dataset,), 'a fedpm_jax.Dataset'),
+  'model': ((nn.Module,), 'an instance of a Flax module (linen)'),
+  'algorithm': (
+    (Algorithm, Callable),
+    'an Algorithm, or a function that makes one',
+  ),
+  'compressor': (
+    (Compressor, Callable),
+    'a Compressor, or a function that makes one',
+  ),
+}
 
 
 def check(config: Config, parts: Parts = NO_PARTS) -> None:
   """Raises ValueError for whatever is wrong that needs no data to be seen."""
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ValueError(
+      f"config must be a ConfigDict, such as fp.config('digits'), got {config!r}."
+    )
+  for name, (kinds, meaning) in _TYPES.items():
+    thing = getattr(parts, name)
+    if thing is not None and not isinstance(thing, kinds):
+      raise ValueError(f'{name} must be {meaning}, got {thing!r}.')
   configs.validate(config)
   step_factor(config)
   layout = Layout(('dense/kernel',), ((1, 1),), (1,))
-  nothing = lambda *_: jnp.zeros(1)
-  if isinstance(parts.compressor, Compressor):
-    return  # It has a layout already, so it is checked with the real network.
+  nothing = lambda *_: jnp.zeros(1)  # is never called
+  if parts.algorithm or parts.compressor:
+    optimizer(config, parts)
+    return  # They may rely on the real network, so they are checked with it.
   method(config, Network(layout, nothing, nothing, {}), parts)
 
 
@@ -169,6 +191,8 @@ def clients(
   """
   if parts.clients is not None:
     return _checked_clients(parts.clients, config.num_clients, len(labels))
+  _row(partition.PARTITIONS, 'data.partition', config.data.partition)
+  _row(partition.SIZES, 'data.sizes', config.data.sizes)
   return partition.split(
     config.data.partition,
     labels,
@@ -197,55 +221,79 @@ def spec(
   )
 
 
-def describe(config: Config, parts: Parts = NO_PARTS) -> dict[str, Any]:
+def describe(
+  config: Config, parts: Parts = NO_PARTS, data: Dataset | None = None
+) -> dict[str, Any]:
   """What determines a run, as JSON: written, compared, checkpointed.
 
-  An object of one's own is described as well as can be: data and clients by a
-  checksum, a Flax module by its fields, functions by their names alone.
+  Objects of one's own are described by `networks.described`, data and clients by a
+  checksum.  Options of a row that an object replaces are left out.
+
+  Args:
+    config: of the run.
+    parts: the objects.
+    data: `parts.dataset` after `dataset`, if it was checked already.
   """
   plain, names = configs.to_dict(config), _names(config, parts)
   plain['model'], plain['algorithm'] = names['model'], names['algorithm']
   plain['wire']['compressor'] = names['compressor']
+  replaced = {
+    config.algorithm: parts.algorithm,
+    config.wire.compressor: parts.compressor,
+    config.optimizer.name: parts.optimizer,
+  }
+  for section, thing in replaced.items():
+    if thing is not None:
+      plain.pop(section, None)
   if parts.optimizer is not None:
-    plain['optimizer'] = {'name': 'own'}
+    schedule = config.optimizer.schedule
+    name = f'own: {_first_steps(parts.optimizer)}'
+    plain['optimizer'] = {'name': name, 'schedule': schedule}
   if parts.dataset is not None:
-    crc = checks.fingerprint(parts.dataset)
-    plain['data']['name'] = f'own: {parts.dataset.name} {crc}'
+    data = data or dataset(config, parts)
+    plain['data']['name'] = f'own: {data.name} {checks.fingerprint(data)}'
   if parts.clients is not None:
-    plain['data']['partition'] = f'own: {checks.checksum(parts.clients)}'
+    arrays = [np.asarray(part, np.int32) for part in parts.clients]
+    plain['data']['partition'] = f'own: {checks.checksum(arrays)}'
   return plain
+
+
+def _first_steps(transformation: optax.GradientTransformation) -> str:
+  """What an optimiser does first, which tells most of them apart.
+
+  An optax transformation is two functions without a name of its own.
+  """
+  floats = lambda *values: np.array(values, np.float32)
+  params, steps = floats(1, -2), []
+  state = transformation.init(params)
+  for gradient in (floats(1, 0.5), floats(1, -3), floats(0.25, 2)):
+    updates, state = transformation.update(gradient, state, params)
+    steps += [f'{x:.3g}' for x in np.asarray(updates).tolist()]
+  return f'steps {" ".join(steps)}'
 
 
 def _names(config: Config, parts: Parts) -> dict[str, str]:
   """How the parts are called, in errors and in what is written."""
 
-  def called(thing: Any, name: str) -> str:
-    if thing is None:
-      return name
-    return f'own: {getattr(thing, "__qualname__", type(thing).__name__)}'
-
   return {
-    'model': config.model if parts.model is None else _described(parts.model),
-    'algorithm': called(parts.algorithm, config.algorithm),
-    'compressor': called(parts.compressor, config.wire.compressor),
+    'model': _called(parts.model, config.model),
+    'algorithm': _called(parts.algorithm, config.algorithm),
+    'compressor': _called(parts.compressor, config.wire.compressor),
   }
 
 
-def _described(module: nn.Module) -> str:
-  """A Flax module's class and fields, in a line."""
-  fields = ', '.join(
-    f'{field.name}={getattr(module, field.name)!r}'
-    for field in dataclasses.fields(module)
-    if field.init and field.name not in ('parent', 'name')
-  )
-  return f'own: {type(module).__name__}({fields})'
+def _called(thing: Any, name: str) -> str:
+  """The name, or a description of the object in its place."""
+  return name if thing is None else f'own: {networks.described(thing)}'
 
 
 def _row(table: dict[str, Any], path: str, name: str) -> Any:
   """The row that `config.<path>` names; ValueError lists the rows."""
   if name not in table:
+    near = difflib.get_close_matches(name.lower(), table, 1)
+    hint = f' Did you mean {near[0]!r}?' if near else ''
     raise ValueError(
-      f'config.{path} must be one of {sorted(table)}, got {name!r}.'
+      f'config.{path} must be one of {sorted(table)}, got {name!r}.{hint}'
     )
   return table[name]
 
@@ -281,7 +329,9 @@ def _check_gradients_suffice(
     return transformation.update(params, state, params)[0]
 
   try:
-    jax.eval_shape(one_step, {'scores': jnp.zeros(2)})
+    # Shapes only: an array would start JAX before it knows its devices.
+    scores = jax.ShapeDtypeStruct((2,), jnp.float32)
+    jax.eval_shape(one_step, {'scores': scores})
   except (TypeError, KeyError, ValueError) as error:
     reason = str(error).splitlines()[0]
     raise ValueError(

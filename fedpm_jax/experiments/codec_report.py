@@ -1,16 +1,23 @@
 """What every codec would have cost for the symbols that a run kept."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
+from fedpm_jax.experiments import build
 from fedpm_jax.experiments import config as configs
+from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.experiment import Experiment
 from fedpm_jax.reports import archive, plots
 from fedpm_jax.system import files
 
 
 def compare_codecs(
-  workdir: pathlib.Path, *, data_dir: str = '', **parts: Any
+  workdir: pathlib.Path,
+  *,
+  data_dir: str = '',
+  get_parts: Callable[[Config], dict[str, Any]] | None = None,
+  **parts: Any,
 ) -> str:
   """What every codec would have cost for the symbols that a run kept.
 
@@ -19,6 +26,7 @@ def compare_codecs(
   Args:
     workdir: of the run.
     data_dir: of TFDS, as `config.data.dir`, which a run does not note down.
+    get_parts: of a configuration's file; makes the objects of the run.
     **parts: objects that the run was trained with; see `Experiment`.
 
   Returns:
@@ -27,8 +35,13 @@ def compare_codecs(
   Raises:
     ValueError: the run kept no symbols, or is of another version.
   """
+  if not workdir.is_dir():
+    raise ValueError(f'There is no folder {workdir}.')
   kept = archive.load(workdir)
-  config = configs.from_dict(files.read_json(workdir / 'config.json'), parts)
+  plain = files.read_json(workdir / 'config.json')
+  if get_parts:
+    parts = get_parts(configs.from_dict(plain, build.Parts._fields))
+  config = configs.from_dict(plain, parts)
   config.data.dir = data_dir
   costs = Experiment(config, **parts).codec_costs(kept)
   columns = list(max(costs, key=len))
@@ -51,5 +64,5 @@ def compare_codecs(
       row = real[round_.round_idx, name]
       ideal = f' ({row["ideal"]:.4f})' if 'ideal' in row else ''
       cells.append(f'{row["real"]:.4f}{ideal}')
-    table.append(f'| {round_.round_idx} | ' + ' | '.join(cells) + ' |')
+    table.append(f'| {round_.round_idx + 1} | ' + ' | '.join(cells) + ' |')
   return '\n'.join([*table, '', f'{workdir}/bits.csv', f'{workdir}/bits.png'])

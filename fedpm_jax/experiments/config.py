@@ -12,7 +12,9 @@ import difflib
 import inspect
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ml_collections
@@ -101,7 +103,8 @@ def _optimizers() -> dict[str, Callable[..., Any]]:
   found = {}
   for name in sorted(vars(optax)):
     function = getattr(optax, name)
-    if inspect.isfunction(function) and not name.startswith(('_', 'scale_by')):
+    made = inspect.isfunction(function) or isinstance(function, partial)
+    if made and not name.startswith(('_', 'scale_by')):
       parameters = list(inspect.signature(function).parameters)
       if parameters and parameters[0] == 'learning_rate':
         found[name] = function
@@ -221,7 +224,7 @@ def _leave_out_objects(plain: dict[str, Any], parts: set[str]) -> None:
     for name in path[:-1]:
       section = section[name]
     found = section[path[-1]]
-    if found.startswith('own'):
+    if found.startswith('own: '):
       if part not in parts:
         raise ValueError(
           f'The run was trained with a {part} of its own ({found}): hand it'
@@ -251,11 +254,37 @@ def override(config: Config, path: str, text: str) -> None:
     raise ValueError(
       f'config has no key {path!r}: {hint}--list shows all keys.'
     )
+  entry = keys[path]
   try:
-    value = options.parse(text, keys[path].kind)
+    if entry.default is None and text.lower() == 'none':
+      value = None
+    else:
+      value = options.parse(text, entry.kind)
   except ValueError as error:
     raise ValueError(f'config.{path}: {error}.') from error
   config.update_from_flattened_dict({path: value})
+
+
+def check_used(config: Config, path: str) -> None:
+  """Raises ValueError for an option of a row that the run does not use."""
+  section = path.partition('.')[0]
+  used = used_sections(config)
+  if section in ROW_OPTIONS and section not in used:
+    raise ValueError(
+      f'config.{path} is an option of {section}, which this run does not use: it'
+      f' has the options of {used}.'
+    )
+
+
+def missing_key(error: AttributeError) -> str:
+  """What to say of a key that a ConfigDict lacks; empty for other errors."""
+  found = re.match(r'Key "([^"]*)" does not exist', str(error).strip("'"))
+  if not found:
+    return ''
+  near = [k for k in every_key() if k.rpartition('.')[2] == found[1]]
+  near = near or difflib.get_close_matches(found[1], every_key(), 1, 0.5)
+  hint = f': did you mean config.{near[0]}?' if near else '.'
+  return f'config has no key {found[1]!r}{hint}'
 
 
 def validate(config: Config) -> None:
@@ -269,7 +298,13 @@ def validate(config: Config) -> None:
     section = path.partition('.')[0]
     if section in ROW_OPTIONS and section not in used:
       continue
-    value = _get(config, path)
+    value = get(config, path)
+    if value is None and entry.default is None:
+      continue
+    if value is None or not isinstance(value, entry.kind):
+      raise ValueError(
+        f'config.{path} must be of type {entry.kind.__name__}, got {value!r}.'
+      )
     if entry.at_least is not None and value < entry.at_least:
       raise ValueError(
         f'config.{path} must be at least {entry.at_least}, got {value}.'
@@ -285,7 +320,8 @@ def validate(config: Config) -> None:
     )
 
 
-def _get(config: Config, path: str) -> Any:
+def get(config: Config, path: str) -> Any:
+  """The value of a dotted key."""
   for part in path.split('.'):
     config = config[part]
   return config

@@ -9,9 +9,11 @@ import difflib
 import functools
 import importlib.util
 import pathlib
+import sys
 import types
 from typing import Any, NamedTuple
 
+from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments.config import Config
 
 PACKAGE = pathlib.Path(__file__).parents[1]
@@ -62,7 +64,7 @@ def find(name: str, subfolder: str = '') -> pathlib.Path:
   # 'configs/cifar10.py' works from any folder, like 'cifar10'.
   stem = path.with_suffix('').name
   places = [folder() / subfolder, folder()]
-  if path.parent.name in ('', 'configs', 'sweeps'):
+  if path.parent.as_posix() in ('.', 'configs', 'configs/sweeps'):
     for place in places:
       if (place / f'{stem}.py').is_file():
         return place / f'{stem}.py'
@@ -75,17 +77,23 @@ def find(name: str, subfolder: str = '') -> pathlib.Path:
   )
 
 
-@functools.cache
 def load(path: pathlib.Path) -> types.ModuleType:
-  """The module of a file; it is executed once.
+  """The module of a file; it is executed once, until the file changes.
 
   Raises:
     ValueError: it is no Python file.
   """
-  spec = importlib.util.spec_from_file_location(path.stem, path)
+  return _load(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _load(path: pathlib.Path, changed: int) -> types.ModuleType:
+  name = f'fedpm_jax_configuration_{path.stem}_{changed}'
+  spec = importlib.util.spec_from_file_location(name, path)
   if spec is None or spec.loader is None:
     raise ValueError(f'A configuration is a Python file, *.py, got {path}.')
   module = importlib.util.module_from_spec(spec)
+  sys.modules[name] = module  # Dataclasses look their module up there.
   spec.loader.exec_module(module)
   return module
 
@@ -104,5 +112,11 @@ def read(text: str) -> Loaded:
   module = load(path.resolve())
   if not hasattr(module, 'get_config'):
     raise ValueError(f'{path} has no function get_config() -> ConfigDict.')
-  config = module.get_config(*([argument] if argument else []))
+  try:
+    config = module.get_config(*([argument] if argument else []))
+  except AttributeError as error:
+    said = configs.missing_key(error)
+    if not said:
+      raise
+    raise ValueError(f'{path}: {said}') from error
   return Loaded(argument or path.stem, config, module)

@@ -8,6 +8,7 @@ Nothing is written, printed or caught here; `experiments.run.train` does that
 around it.
 """
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -85,15 +86,15 @@ class Experiment:
     Raises:
       ValueError: anything that makes no sense.
     """
+    machine.use_all_cores()  # Before anything starts JAX.
     parts = build.Parts(
       dataset, model, algorithm, compressor, optimizer, clients
     )
     build.check(config, parts)
-    machine.use_all_cores()
     self.config = config.copy_and_resolve_references()
     self._module = model
     self.dataset = build.dataset(config, parts)
-    self.description = build.describe(config, parts)
+    self.description = build.describe(config, parts, self.dataset)
     self.spec = build.spec(config, self.dataset, parts)
     network = networks.build(
       self.spec,
@@ -118,11 +119,23 @@ class Experiment:
     self._evaluate = _evaluation(config, self.dataset, self.engine, mesh)
     self._state: State | None = None
     self._foreseen = None
+    self._failed = False
     self.next_round = 0
 
   @property
   def state(self) -> State:
-    """The state before round `next_round`."""
+    """The state before round `next_round`.
+
+    A round consumes it: copy, with `jax.device_get`, what is needed later.
+
+    Raises:
+      RuntimeError: the last round failed, and has consumed it.
+    """
+    if self._failed:
+      raise RuntimeError(
+        f'Round {self.next_round + 1} failed, and its state is gone:'
+        ' set_state(...) goes on from another one, such as saved_state(workdir).'
+      )
     if self._state is None:
       self._state = self.engine.init()
     return self._state
@@ -133,8 +146,14 @@ class Experiment:
     return self.config.rounds
 
   def set_state(self, state: State, next_round: int) -> None:
-    """Goes on from a state, for example from a checkpoint's."""
+    """Goes on from a state, for example `*saved_state(workdir)`.
+
+    Args:
+      state: is consumed by the next round.
+      next_round: 0-based.
+    """
     self._state, self.next_round, self._foreseen = state, next_round, None
+    self._failed = False
 
   def rounds(self) -> Iterator[dict[str, Any]]:
     """Runs the rounds that are left, one whenever the next row is asked for.
@@ -157,12 +176,13 @@ class Experiment:
     Args:
       keep: whether to return what crosses the wire.
     """
-    t = self.next_round
+    t, state = self.next_round, self.state
+    self._failed = True  # until the round is over
     done = self.engine.run(
-      self.state, self.cohort(t), t, foreseen=self._foreseen, keep=keep
+      state, self.cohort(t), t, foreseen=self._foreseen, keep=keep
     )
     self._state, self._foreseen = done.state, done.foreseen
-    self.next_round = t + 1
+    self.next_round, self._failed = t + 1, False
     return done
 
   def cohort(self, round_idx: int) -> Cohort:
@@ -231,27 +251,27 @@ class Experiment:
     """Compiles evaluation and export, so that they are ready later."""
     blank = self.blank_state()
     self._evaluate(blank.server, 0)
-    model_file.fingerprint(self.spec, self._module)
+    model_file.fingerprint(self.spec, self.engine.method.network.layout)
     self.final_values(blank)
 
   def blank_state(self) -> State:
     """Zeros of the structure, shapes and types of a state."""
     return jax.tree.map(jnp.zeros_like, jax.eval_shape(self.engine.init))
 
-  def saved_state(self, workdir: pathlib.Path | str) -> State:
-    """The state in a run's latest checkpoint, to look into.
+  def saved_state(self, workdir: pathlib.Path | str) -> checkpoint.Restored:
+    """State and next round of a run's latest checkpoint; for `set_state`.
 
     Raises:
       ValueError: there is none, or it belongs to another configuration.
     """
-    checkpoints = checkpoint.Checkpoints(pathlib.Path(workdir) / 'checkpoints')
-    try:
-      restored = checkpoints.restore(self.blank_state(), self.description)
-    finally:
-      checkpoints.close()
+    folder = pathlib.Path(workdir) / 'checkpoints'
+    restored = None
+    if folder.is_dir():
+      with contextlib.closing(checkpoint.Checkpoints(folder)) as checkpoints:
+        restored = checkpoints.restore(self.blank_state(), self.description)
     if restored is None:
       raise ValueError(f'There is no checkpoint in {workdir}.')
-    return restored.state
+    return restored
 
   def codec_costs(self, kept: list[Kept]) -> list[dict[str, Any]]:
     """What every codec would have cost in some rounds; see `codec_costs`."""

@@ -5,6 +5,7 @@ arguments of its function.  Name, type and default are read off the signature, t
 meaning off the docstring, so that none of them stands in two places.
 """
 
+import functools
 import inspect
 import re
 import types
@@ -133,6 +134,8 @@ def _kind_of_optax(name: str, parameter: inspect.Parameter) -> type | None:
 
 def _meanings(function: Callable[..., Any]) -> dict[str, str]:
   """The first sentence of each argument's description in a docstring."""
+  if isinstance(function, functools.partial):
+    function = function.func
   documentation = inspect.getdoc(function) or ''
   _, _, after = documentation.partition('\nArgs:\n')
   section = re.split(r'\n\n?(?=\S)', after)[0]

@@ -22,14 +22,16 @@ from fedpm_jax.system import files
 class Stopped(Exception):
   """The run was asked to stop, and can go on from its checkpoint."""
 
-  def __init__(self, workdir: pathlib.Path, rounds_done: int):
-    """Says after which round."""
-    super().__init__(
-      f'Stopped after round {rounds_done}; the same command continues from'
+  def __init__(self, rounds_done: int):
+    """After how many rounds."""
+    super().__init__(rounds_done)
+    self.rounds_done = rounds_done
+
+  def __str__(self) -> str:
+    return (
+      f'Stopped after round {self.rounds_done}; the same command continues from'
       ' there.'
     )
-    self.workdir = workdir
-    self.rounds_done = rounds_done
 
 
 def train(
@@ -104,6 +106,7 @@ def _train(
       row = dict(done.metrics)
       if done.kept:
         archive.save(workdir, done.kept)
+      del done  # What was kept is large.
       if due(t, config.evaluation.every):
         warm_up.join()
         row |= run.evaluate()
@@ -113,7 +116,7 @@ def _train(
       if stopped or due(t, config.checkpoint.every):
         checkpoints.save(run.state, run.next_round, run.description)
       if stopped and t < last:
-        raise Stopped(workdir, run.next_round)
+        raise Stopped(run.next_round)
 
 
 def _warm_up(run: Experiment) -> None:

@@ -130,9 +130,13 @@ def is_finished(folder: pathlib.Path, run: Run) -> bool:
   """Whether the folder holds the finished run of just this configuration."""
   if not (folder / 'summary.json').exists():
     return False
-  parts = build.Parts(**run.parts()) if run.parts else build.NO_PARTS
   there = files.read_json(folder / 'config.json')
-  return there == files.to_json(build.describe(run.config, parts))
+  try:
+    parts = build.Parts(**run.parts()) if run.parts else build.NO_PARTS
+    here = build.describe(run.config, parts)
+  except Exception:  # The run itself will say what is wrong.
+    return False
+  return there == files.to_json(here)
 
 
 def prepare(
@@ -164,6 +168,7 @@ def execute(
   jobs: int = 1,
   source: pathlib.Path | None = None,
   function: Callable[..., dict[str, Any]] = train,
+  stop: Callable[[], bool] | None = None,
 ) -> int:
   """Runs what is not finished: a bar on a terminal, a line a run elsewhere.
 
@@ -173,6 +178,7 @@ def execute(
     jobs: processes side by side; 0 for all runs in this one.
     source: the sweep's file, if its runs have parts of one's own.
     function: of `workers.run_one`.
+    stop: of `workers.run_one`, where all runs are in this process.
 
   Returns:
     The exit code: 0, or 1 if runs failed.
@@ -182,7 +188,7 @@ def execute(
   if jobs:
     outcomes = workers.side_by_side(tasks, function, min(jobs, len(tasks)))
   else:
-    outcomes = (workers.run_one(task, function) for task in tasks)
+    outcomes = (workers.run_one(task, function, stop) for task in tasks)
   with (
     contextlib.closing(outcomes),
     tqdm.tqdm(total=len(tasks), unit='run', disable=None) as bar,

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 from absl import logging
 
+from fedpm_jax.experiments.run import Stopped
 from fedpm_jax.system import files, machine
 
 _DIED = 'The process died, by a signal or for want of memory.'
@@ -51,6 +52,10 @@ class _AskedToStop:
     self._came = threading.Event()
     self._is_caught = False
 
+  def reset(self) -> None:
+    """A signal was for the run before."""
+    self._came.clear()
+
   def __call__(self) -> bool:
     if not self._is_caught:
       signal.signal(signal.SIGTERM, lambda *_: self._came.set())
@@ -65,7 +70,7 @@ class _Worker:
     stop: asked by runs after each round; None in the parent.
   """
 
-  stop: Callable[[], bool] | None = None
+  stop: _AskedToStop | None = None
 
 
 _worker = _Worker()
@@ -90,6 +95,7 @@ class Outcome(NamedTuple):
 def run_one(
   task: Task,
   function: Callable[..., dict[str, Any]],
+  stop: Callable[[], bool] | None = None,
 ) -> Outcome:
   """Runs, or continues, one run; what it prints goes to `log.txt`.
 
@@ -98,7 +104,13 @@ def run_one(
   Args:
     task: the run.
     function: `run.train`, or another `(config, folder, **options) -> summary`.
+    stop: asked by the run after each round; a worker asks for SIGTERM.
+
+  Raises:
+    Stopped: `stop` said so; a worker's is an outcome.
   """
+  if _worker.stop:
+    _worker.stop.reset()
   started, folder = time.perf_counter(), task.folder
   folder.mkdir(parents=True, exist_ok=True)
   accuracy = error = None
@@ -110,9 +122,13 @@ def run_one(
     try:
       parts = task.parts() if task.parts else {}
       summary = function(
-        task.config, folder, verbose=True, stop=_worker.stop, **parts
+        task.config, folder, verbose=True, stop=_worker.stop or stop, **parts
       )
       accuracy = summary['last']['eval/accuracy_mean']
+    except Stopped as stopped:
+      if stop:
+        raise
+      error = str(stopped)
     except Exception as exception:  # whatever it is, the others go on
       error = _note(folder, exception)
     else:
@@ -221,4 +237,4 @@ def _die_with_parent() -> None:
   parent = multiprocessing.parent_process()
   if parent:
     parent.join()
-  os._exit(1)
+    os._exit(1)

@@ -5,12 +5,17 @@ The specification below is all that a client, a server or a model file
 from the seed.
 """
 
+import dataclasses
+import functools
 import math
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import errors as flax_errors
 from flax import linen as nn
 
 from fedpm_jax import masks, models
@@ -131,6 +136,39 @@ def build(
   return Network(layout, apply, weights, xla.compiler_options())
 
 
+def described(thing: Any) -> str:
+  """An object of one's own in a line that is the same in every process.
+
+  A Flax module by its class and fields, a function by its name, a partial function
+  by its arguments too, an array by a checksum.
+  """
+  if isinstance(thing, nn.Module):
+    fields = {
+      field.name: getattr(thing, field.name)
+      for field in dataclasses.fields(thing)
+      if field.init and field.name not in ('parent', 'name')
+    }
+    return f'{type(thing).__name__}({_listed(fields)})'
+  if isinstance(thing, functools.partial):
+    positional = {str(i): value for i, value in enumerate(thing.args)}
+    arguments = _listed(positional | thing.keywords)
+    return f'{described(thing.func)}({arguments})'
+  if isinstance(thing, dict):
+    return f'{{{_listed(thing)}}}'
+  if isinstance(thing, list | tuple):
+    return f'({", ".join(map(described, thing))})'
+  if isinstance(thing, np.ndarray | jax.Array):
+    data = np.ascontiguousarray(thing).tobytes()
+    return f'array({zlib.crc32(data):08x})'
+  if thing is None or isinstance(thing, bool | int | float | str):
+    return repr(thing)
+  return getattr(thing, '__qualname__', type(thing).__name__)
+
+
+def _listed(values: dict[str, Any]) -> str:
+  return ', '.join(f'{name}={described(x)}' for name, x in values.items())
+
+
 def _one_image(spec: Spec) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.float32)
 
@@ -148,16 +186,25 @@ def _named(spec: Spec, lowering: str) -> nn.Module:
 
 def _check_module(module: nn.Module, spec: Spec) -> None:
   """ValueError unless a module of one's own can be masked."""
-  name = type(module).__name__
-  variables = jax.eval_shape(module.init, jax.random.key(0), _one_image(spec))
+  name, image = type(module).__name__, _one_image(spec)
+  try:
+    variables = jax.eval_shape(module.init, jax.random.key(0), image)
+    logits: Any = jax.eval_shape(module.apply, variables, image)
+  except (flax_errors.FlaxError, TypeError) as error:
+    reason = str(error).partition('(http')[0].strip()
+    raise ValueError(
+      f'{name} must be a pure function of parameters and images: {reason} (No'
+      ' dropout, for example, because it draws random numbers, and no argument'
+      ' but the images.)'
+    ) from error
   others = sorted(set(variables) - {'params'})
   if others or 'params' not in variables:
     raise ValueError(
       f'{name} must have parameters and nothing else, got the collections'
       f' {sorted(variables)}: what is not a parameter would not be sent. Use a'
-      ' norm without running statistics, such as nn.GroupNorm.'
+      ' norm without running statistics and parameters, such as'
+      ' nn.GroupNorm(use_scale=False, use_bias=False).'
     )
-  logits: Any = jax.eval_shape(module.apply, variables, _one_image(spec))
   if getattr(logits, 'shape', None) != (1, spec.num_classes):
     raise ValueError(
       f'{name} must return logits [B, num_classes = {spec.num_classes}], got'

@@ -101,6 +101,11 @@ def _check_codec(direction: str, name: str, symbols: str) -> None:
       f'config.wire.{direction} must be one of {sorted(codecs.CODECS)}, got'
       f' {name!r}.'
     )
+  if symbols not in codecs.base.DTYPES:
+    raise ValueError(
+      f'Symbols and payloads are of a sort in {sorted(codecs.base.DTYPES)}, got'
+      f' {symbols!r} ({direction}).'
+    )
   codec = codecs.CODECS[name]
   if codec.symbols != symbols:
     rows = [c.name for c in codecs.CODECS.values() if c.symbols == symbols]

@@ -40,7 +40,7 @@ from fedpm_jax.models import network as networks
 from fedpm_jax.models.network import Network
 from fedpm_jax.prng import dithers, keys
 from fedpm_jax.protocol import wire
-from fedpm_jax.system import files
+from fedpm_jax.system import files, xla
 
 _HEAD = struct.Struct('<4sBI')
 _CRC = struct.Struct('<I')
@@ -90,6 +90,13 @@ class Model(NamedTuple):
         f' got {images.dtype} {list(images.shape)}.'
       )
     return self.logits(images)
+
+  def __repr__(self) -> str:
+    kind = 'weights' if self.mask is None else 'mask'
+    return (
+      f'Model({self.spec.model}, {kind} of {len(self.values):,} parameters,'
+      f' {self.num_bytes:,} bytes)'
+    )
 
   def save(self, path: pathlib.Path | str) -> None:
     """Writes the file, whole or not at all; `load` reads it."""
@@ -154,7 +161,7 @@ def make(
       'spec': fields,
       'grouping': grouping,
       'codec': codec,
-      'weights_sha256': fingerprint(spec, module),
+      'weights_sha256': fingerprint(spec, network.layout),
     },
     separators=(',', ':'),
   ).encode()
@@ -198,7 +205,7 @@ def _decode(data: bytes, path: str, module: nn.Module | None) -> Model:
     expected = description['weights_sha256']
   except (ValueError, KeyError, TypeError) as error:
     raise ModelFileError(f'{path} is not a valid model: {error}') from error
-  if values.dtype == np.bool_ and fingerprint(spec, module) != expected:
+  if values.dtype == np.bool_ and fingerprint(spec, network.layout) != expected:
     raise ModelFileError(
       f'{path}: this version of JAX regenerates other weights from the seed'
       ' than the one that trained the model.'
@@ -226,6 +233,10 @@ def _spec(fields: dict[str, Any], module: nn.Module | None) -> networks.Spec:
       f'it was trained with {spec.model!r}, a module that this package does not'
       ' have: load(path, model=...) takes it'
     )
+  if module is not None:
+    given = f'own: {networks.described(module)}'
+    if given != spec.model:
+      raise ValueError(f'it was trained with {spec.model!r}, got {given!r}')
   return spec
 
 
@@ -286,12 +297,19 @@ def _address(network: Network, codec: str) -> dict[str, Any]:
   }
 
 
-@functools.lru_cache(maxsize=4)
-def fingerprint(spec: networks.Spec, module: nn.Module | None = None) -> str:
+def fingerprint(spec: networks.Spec, layout: masks.Layout) -> str:
   """16 hex digits of the SHA-256 of the regenerated weights."""
-  network = networks.build(spec, module=module)
+  return _fingerprint(spec.seed, layout, spec.weight_kind, spec.weight_gain)
+
+
+@functools.lru_cache(maxsize=4)
+def _fingerprint(
+  seed: int, layout: masks.Layout, kind: str, gain: float
+) -> str:
+  key = keys.words(seed, keys.Purpose.WEIGHTS)
   regenerate = jax.jit(
-    network.weights, compiler_options=network.compiler_options
+    lambda: masks.weights(key, layout, kind=kind, gain=gain),
+    compiler_options=xla.compiler_options(),
   )
   weights = np.asarray(regenerate())
   return hashlib.sha256(weights.astype('<f4').tobytes()).hexdigest()[:16]

@@ -70,6 +70,8 @@ def curves(
     if name in rows[-1]:  # the estimate exists for masks only
       rate.plot(x, [row[name] for row in rows], marker='.', label=label)
   rounds.set(xlabel='round', ylabel='test accuracy')
+  for axis in (rounds, rate):
+    axis.xaxis.get_major_locator().set_params(integer=True)
   sent.set(xlabel='uplink so far, all clients, MB')
   sent.set(ylabel='test accuracy')
   rate.set(xlabel='round', ylabel='bits per parameter', yscale='log')
@@ -114,6 +116,7 @@ def partition(
     )
     base += counts[:, label]
   axis.set(xlabel='client', ylabel='training examples')
+  axis.xaxis.get_major_locator().set_params(integer=True)
   axis.set_xlim(-0.5, clients - 0.5)
   if classes <= 20:
     axis.legend(title='class', ncols=2, bbox_to_anchor=(1, 1), loc='upper left')

@@ -83,7 +83,7 @@ def table(summary: dict[str, Any]) -> str:
     kind = name.removeprefix('eval/accuracy_')
     lines.append(
       f'accuracy, {kind:10}{last[name]:8.4f}{best[name]["value"]:8.4f}'
-      f'   ({best[name]["round_idx"]})'
+      f'   ({best[name]["round_idx"] + 1})'
     )
   lines.append(f'{"":20}{"last":>8}{"mean":>8}   total')
   for way in ('uplink', 'downlink'):
@@ -107,7 +107,7 @@ def file_list(workdir: pathlib.Path) -> str:
     'metrics.jsonl': 'a row a round',
     'summary.json': 'last and best metrics, config, versions',
     'config.json': 'the configuration',
-    'model.fedpm': 'the model: fedpm_jax.model_file.load(path)',
+    'model.fedpm': 'the model: fedpm_jax.load(path)',
     'curves.png': 'accuracy and bits',
     'partition.png': "the clients' labels",
     'symbols': 'the masks of some rounds, for report --bits',

@@ -15,7 +15,7 @@ B batch, d parameters.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import chex
@@ -149,7 +149,11 @@ class Training:
   """
 
   def __init__(
-    self, turns: Iterator[Trained], work: Work, cohort: Cohort, round_idx: int
+    self,
+    turns: Generator[Trained, None, None],
+    work: Work,
+    cohort: Cohort,
+    round_idx: int,
   ):
     """See `Trainer.prepare`."""
     self.work = work
@@ -159,8 +163,12 @@ class Training:
     self._round_idx = round_idx
     self._states = []
 
-  def symbols(self, clock: Clock | None = None) -> Iterator[np.ndarray]:
+  def symbols(
+    self, clock: Clock | None = None
+  ) -> Generator[np.ndarray, None, None]:
     """The symbols of one client after another, those of idle clients last.
+
+    Close it to let go of the last turn.
 
     Args:
       clock: is told when a turn is trained.
@@ -168,18 +176,21 @@ class Training:
     Raises:
       FloatingPointError: a client's loss is not finite.
     """
-    for turn in self._turns:
-      symbols = _rows(turn.symbols)
-      seen = len(self._states) * len(symbols)
-      self._states.append(turn.client_state)
-      self.sums.append(jax.device_get(turn.sums))
-      del turn  # Its symbols are large; they go with the last row below.
-      if clock:
-        clock.turn_is_trained()
-      ids = self._cohort.ids[seen:]
-      _check_losses(self.sums[-1].loss, ids, self._round_idx)
-      while symbols:
-        yield symbols.pop(0)
+    try:
+      for turn in self._turns:
+        symbols = _rows(turn.symbols)
+        seen = len(self._states) * len(symbols)
+        self._states.append(turn.client_state)
+        self.sums.append(jax.device_get(turn.sums))
+        del turn  # Its symbols are large; they go with the last row below.
+        if clock:
+          clock.turn_is_trained()
+        ids = self._cohort.ids[seen:]
+        _check_losses(self.sums[-1].loss, ids, self._round_idx)
+        while symbols:
+          yield symbols.pop(0)
+    finally:
+      self._turns.close()
 
   def client_states(self, old: chex.ArrayTree) -> chex.ArrayTree:
     """The states of all M clients after the round, `[M, ...]`.
@@ -266,7 +277,7 @@ class Trainer:
     client_states: chex.ArrayTree,
     ids: np.ndarray,
     step_factor: float | None = None,
-  ) -> Iterator[Trained]:
+  ) -> Generator[Trained, None, None]:
     """The cohort's turns, in order; while the caller has one, the next one trains.
 
     Args:
@@ -323,7 +334,7 @@ def _check_losses(
   bad = [int(i) for i, x in zip(ids, loss, strict=False) if not np.isfinite(x)]
   if bad:
     raise FloatingPointError(
-      f'Round {round_idx}: the training loss of clients {bad} is not finite.'
+      f'Round {round_idx + 1}: the training loss of clients {bad} is not finite.'
       ' Lower config.optimizer.learning_rate (of dense methods also'
       ' server_learning_rate), or see config.weights.gain.'
     )

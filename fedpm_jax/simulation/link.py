@@ -61,7 +61,11 @@ def threads() -> futures.ThreadPoolExecutor:
   Checksums, sorting and copies let other threads run.  The range coder, a sixth
   of a message's coding time, does not.
   """
-  return futures.ThreadPoolExecutor(min(machine.cores(), _MAX_THREADS))
+  return futures.ThreadPoolExecutor(_num_threads())
+
+
+def _num_threads() -> int:
+  return min(machine.cores(), _MAX_THREADS)
 
 
 class Link:
@@ -206,7 +210,7 @@ def ahead(
   running = collections.deque()
   for each in arguments:
     running.append(pool.submit(function, *each))
-    if len(running) > min(machine.cores(), _MAX_THREADS):
+    if len(running) > _num_threads():
       yield running.popleft().result()
   while running:
     yield running.popleft().result()

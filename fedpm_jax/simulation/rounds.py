@@ -169,6 +169,8 @@ class Engine:
       WireError: a message did not survive its coding, which is a bug.
     """
     clock, ids = meter.Clock(), cohort.ids
+    # Reports compare codecs of dithered masks only.
+    keep = keep and self.method.compressor.mask_is_dithered
     held = jax.device_get(state.held)  # The host asks who holds what.
     payload = self.server.payload(state.server)
     guess_sum = None
@@ -180,18 +182,19 @@ class Engine:
       )
       clock.training_starts()
       training = self.trainer.prepare(payload, state.clients, cohort, round_idx)
+      symbols = training.symbols(clock)
       arriving = self.link.uplink(
-        pool, training.symbols(clock), payload, ids, round_idx, guess_sum
+        pool, symbols, payload, ids, round_idx, guess_sum
       )
       # Nothing has run yet but the broadcast.  Reading `arriving` trains, seals
       # and opens, client by client, and fills `guess_sum` on the way.
       total, received = self._add_up(arriving, payload, training.work, keep)
-      server, info = self._finish(state.server, total, len(ids), round_idx)
+      symbols.close()  # The last turn's arrays make room for the update.
       # Waits; raises if a client decoded other values.
       sent = sending.result()
+    server, info = self._finish(state.server, total, len(ids), round_idx)
     kept = None
-    # Reports compare codecs of dithered masks only.
-    if keep and self.method.compressor.mask_is_dithered:
+    if keep:
       kept = self._kept(round_idx, ids, payload, received, held)
     if self.method.downlink_needs_memory:
       held = self.server.held_after(payload, ids, self._num_clients)
@@ -243,7 +246,7 @@ class Engine:
     info = jax.device_get(info)._asdict()
     if not np.isfinite(list(info.values())).all():
       raise FloatingPointError(
-        f'Round {round_idx}: the server reports {info}. Lower'
+        f'Round {round_idx + 1}: the server reports {info}. Lower'
         ' config.optimizer.learning_rate or server_learning_rate.'
       )
     return server, info

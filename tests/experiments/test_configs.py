@@ -113,7 +113,7 @@ def test_header_names_the_command(name):
     ('clients_per_round', 11, 'cannot exceed config.num_clients = 10'),
     ('model', 'vgg', "model must be one of .*got 'vgg'"),
     ('data.max_examples', -1, 'config.data.max_examples must be at least'),
-    ('data.partition', 'x', "'x'"),
+    ('data.partition', 'x', r"config.data.partition must be one of .*'x'"),
     ('weights.kind', 'x', "weights.kind must be one of .*got 'x'"),
     ('weights.gain', 0.0, 'weights.gain must be positive'),
     ('algorithm', 'x', "algorithm must be one of .*got 'x'"),

@@ -1,6 +1,7 @@
 """Options come from signatures, and reach the functions they belong to."""
 
 import math
+import os
 
 import ml_collections
 import pytest
@@ -129,6 +130,59 @@ def test_configs_are_found_by_name():
     fp.config('digit')
   with pytest.raises(AttributeError, match='roundz'):
     digits.roundz = 3
+
+
+def test_a_file_of_ones_own_is_read_anew_when_it_changes(tmp_path):
+  path = tmp_path / 'own.py'
+  text = """
+from __future__ import annotations
+import dataclasses
+import fedpm_jax as fp
+
+
+@dataclasses.dataclass
+class Uses:
+  module: str = 'of this file'
+
+
+def get_config():
+  config = fp.config()
+  config.rounds = {}
+  return config
+"""
+  for rounds in (3, 77):
+    path.write_text(text.format(rounds))
+    os.utime(path, ns=(0, rounds))
+    assert fp.config(str(path)).rounds == rounds
+
+
+def test_a_key_that_a_file_mistypes_is_one_line(tmp_path):
+  path = tmp_path / 'own.py'
+  text = 'import fedpm_jax as fp\ndef get_config():\n  c = fp.config()\n'
+  path.write_text(text + '  c.round = 3\n  return c\n')
+  with pytest.raises(
+    ValueError, match=r"'round': did you mean config\.round"
+  ) as e:
+    fp.config(str(path))
+  assert len(str(e.value)) < 300
+
+
+def test_a_path_that_is_not_there_is_not_replaced_by_a_name():
+  with pytest.raises(ValueError, match='no configuration'):
+    fp.config('/does/not/exist/configs/digits.py')
+  assert fp.config('configs/digits.py').rounds == 30
+
+
+def test_an_option_that_is_not_set_can_be_unset():
+  config = configs.default()
+  configs.override(config, 'sgd.momentum', '0.9')
+  configs.override(config, 'sgd.momentum', 'None')
+  assert config.sgd.momentum is None
+  config.optimizer.name = 'sgd'
+  configs.validate(config)
+  config.rounds = None
+  with pytest.raises(ValueError, match=r'config\.rounds must be of type int'):
+    configs.validate(config)
 
 
 @pytest.mark.parametrize('final', [0.0, 0.25])

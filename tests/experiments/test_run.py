@@ -208,10 +208,13 @@ def test_a_signal_writes_a_checkpoint_first(tmp_path, number):
     (['--config.no_such_key=1'], "config has no key 'no_such_key'"),
     (['--config.fedpm.lamda_0=1'], 'did you mean config.fedpm.lambda_0'),
     (['--config.lambda_0=1'], 'did you mean config.fedpm.lambda_0'),
+    (['--config.sgd.momentum=0.9'], 'sgd, which this run does not use'),
+    (['--config.data.partition=dirchlet'], "mean 'dirichlet'"),
     (['--confg=digits'], 'no flag --confg: did you mean --config'),
     (['--workdir'], '--workdir needs a value'),
+    (['--config.rounds'], "expected an integer, got 'true'"),
+    (['--config.rounds=none'], "expected an integer, got 'none'"),
     (['--config.rounds=many'], "config.rounds: expected an integer, got 'm"),
-    (['--config.optimizer.name=lbfgs'], 'needs more than gradients'),
     (None, 'absent.py'),
     (['stray'], 'Unexpected arguments.*stray'),
     (
@@ -259,6 +262,7 @@ def test_the_order_of_flags_does_not_matter():
 
 def test_list_shows_every_key_with_its_meaning(capsys):
   cli_train = [sys.executable, '-m', 'fedpm_jax.train', '--list']
+  cli_train += ['--config.rounds=77']
   shown = subprocess.run(
     cli_train, cwd=ROOT, capture_output=True, text=True, check=True
   ).stdout
@@ -267,6 +271,8 @@ def test_list_shows_every_key_with_its_meaning(capsys):
     assert option.kind.__name__ in line
     assert option.meaning, path
     assert line.endswith(option.meaning)
+  assert re.search(r'rounds +int +77 ', shown)
+  assert re.search(r'adam\.b1 +float +0\.3 ', shown)  # of digits.py
 
 
 def test_the_program_is_the_function_too():
@@ -283,7 +289,7 @@ def test_the_program_is_the_function_too():
 def test_divergence_keeps_the_last_checkpoint(tmp_path):
   config = small(**{'optimizer.name': 'sgd', 'optimizer.learning_rate': 1e30})
   config.weights.gain = 1e30
-  with pytest.raises(FloatingPointError, match='Round 0'):
+  with pytest.raises(FloatingPointError, match='Round 1'):
     fp.train(config, tmp_path / 'run')
   assert not list((tmp_path / 'run' / 'checkpoints').iterdir())
 

@@ -12,6 +12,7 @@ import pytest
 
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments import sweeps, workers
+from fedpm_jax.experiments.run import Stopped
 from fedpm_jax.system import files
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -136,6 +137,32 @@ def test_a_death_is_the_failure_of_one_run(tmp_path, capfd, jobs):
     assert cores in [
       workers.share(everything, job, jobs) for job in range(jobs)
     ]
+
+
+def test_a_run_that_is_stopped_has_not_failed(tmp_path):
+  """In this process it ends the sweep, and nothing is written of it."""
+
+  def stopped(config, folder, *, stop, **_):
+    assert stop()
+    raise Stopped(3)
+
+  with pytest.raises(Stopped, match='after round 3'):
+    sweeps.execute(
+      [rated(1)], tmp_path, jobs=0, function=stopped, stop=lambda: True
+    )
+  assert not list(tmp_path.rglob('error.txt'))
+
+
+def test_a_signal_stops_one_run_of_a_worker(monkeypatch):
+  """The next one asks anew."""
+  stop = workers._AskedToStop()
+  handlers = {}
+  monkeypatch.setattr(workers.signal, 'signal', handlers.__setitem__)
+  assert not stop()
+  handlers[signal.SIGTERM]()
+  assert stop()
+  stop.reset()
+  assert not stop()
 
 
 def test_shares_are_disjoint_and_whole():

@@ -1,5 +1,8 @@
 """The engine against a plain loop in NumPy, and the laws of a round."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -245,7 +248,7 @@ def test_a_loss_that_is_not_finite_names_the_round_and_the_client(rng):
     labels=engine.data[1],
     mesh=engine.mesh,
   )
-  with pytest.raises(FloatingPointError, match=r'Round 7.*clients \[0, 1, 2'):
+  with pytest.raises(FloatingPointError, match=r'Round 8.*clients \[0, 1, 2'):
     engine.run(engine.init(), toy.cohort(rng, [0, 1, 2, 3]), 7)
 
 
@@ -316,6 +319,39 @@ def test_the_devices_guess_is_the_codecs(rng, size):
   np.testing.assert_array_equal(mask, expected.mask)
   np.testing.assert_array_equal(distance, expected.distance)
   assert distance.dtype == expected.distance.dtype
+
+
+def test_only_masks_with_dithers_are_kept(rng):
+  cohort = toy.cohort(rng, [0, 1, 2, 3])
+  engine = toy.engine()
+  assert engine.run(engine.init(), cohort, 0).kept is None
+  assert engine.run(engine.init(), cohort, 0, keep=True).kept is not None
+  dense = toy.engine_of(
+    toy.named_method(toy.network(), toy.methods_table()['fedavg'])
+  )
+  assert dense.run(dense.init(), cohort, 0, keep=True).kept is None
+
+
+def test_a_turns_arrays_go_before_the_servers_update(rng, monkeypatch):
+  """At CONV-10's size they are hundreds of megabytes."""
+  engine = toy.engine()
+  turns, finish, alive = engine.trainer.turns, engine._finish, []
+
+  def watched(*args, **options):
+    for turn in turns(*args, **options):
+      alive.append(weakref.ref(turn.symbols))
+      yield turn
+      del turn
+
+  def counted(*args):
+    gc.collect()
+    alive.append(sum(ref() is not None for ref in alive))
+    return finish(*args)
+
+  monkeypatch.setattr(engine.trainer, 'turns', watched)
+  monkeypatch.setattr(engine, '_finish', counted)
+  engine.run(engine.init(), toy.cohort(rng, [0, 1, 2, 3]), 0)
+  assert alive[-1] == 0
 
 
 def test_local_training_skips_empty_steps(rng):
