@@ -209,12 +209,14 @@ def rounds(engine, cohort, repeats) -> dict:
 
   state = engine.init()
   start = time.perf_counter()
-  state, *_ = engine.run(state, cohort, 0)
+  state, _, foreseen, _ = engine.run(state, cohort, 0)
   first = time.perf_counter() - start
   rows = []
   # The second round compiles what the first one had no need of.
   for round_idx in range(1, repeats + 2):
-    state, row, *_ = engine.run(state, cohort, round_idx)
+    state, row, foreseen, _ = engine.run(
+      state, cohort, round_idx, foreseen=foreseen
+    )
     rows.append(row)
   median = lambda name: float(np.median([row[name] for row in rows[1:]]))
   round_s = median('time/round_s')

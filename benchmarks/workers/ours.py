@@ -19,12 +19,13 @@ def main() -> None:
     steps=task['steps'],
     method=task.get('method', 'fedpm'),
   )
-  state = engine.init()
-  round_idx = 0
+  state, foreseen, round_idx = engine.init(), None, 0
 
   def run():
-    nonlocal state, round_idx
-    state, row, *_ = engine.run(state, cohort, round_idx)
+    nonlocal state, foreseen, round_idx
+    state, row, foreseen, _ = engine.run(
+      state, cohort, round_idx, foreseen=foreseen
+    )
     round_idx += 1
     return row['time/clients_s'] if task['what'] == 'steps' else None
 

@@ -86,7 +86,7 @@ def test_weights_that_overflow_name_the_round(rng):
   engine = _engine(algorithm, 'identity', 'raw', 'raw')
   cohort = toy.cohort(rng, [0, 1, 2, 3])
   with pytest.raises(
-    FloatingPointError, match=r'Round 5: the server.*step_norm'
+    FloatingPointError, match=r'Round 6: the server.*step_norm'
   ):
     engine.run(engine.init(), cohort, 5)
 
