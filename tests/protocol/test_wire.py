@@ -22,13 +22,9 @@ ROWS = pytest.mark.parametrize('codec', list(codecs.CODECS))
 def side_of(q, sizes):
   """Everything that any codec may ask for."""
   dithers = np.random.default_rng(2).integers(0, 65536, q.size).astype('u2')
-  context = np.zeros(q.size, np.uint8)
-  return codecs.SideInformation(
-    q,
-    sizes,
-    dither.guess(q, dithers),
-    codecs.base.Expected(q // 2 + 1, context),
-  )
+  guess = dither.guess(q, dithers)
+  expected = codecs.base.Expected(q // 2 + 1, np.zeros(q.size, np.uint8))
+  return codecs.SideInformation(q, sizes, guess, expected)
 
 
 def case(codec, d=D, sizes=SIZES):
@@ -46,13 +42,8 @@ def case(codec, d=D, sizes=SIZES):
 
 
 def fields(codec='prior', **changes):
-  return {
-    'codec': codec,
-    'kind': wire.Kind.UPLINK,
-    'round_idx': 258,
-    'client': 3,
-    'layout_hash': HASH,
-  } | changes
+  address = {'kind': wire.Kind.UPLINK, 'round_idx': 258, 'client': 3}
+  return address | {'codec': codec, 'layout_hash': HASH} | changes
 
 
 def seal(body):
