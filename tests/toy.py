@@ -76,13 +76,13 @@ def methods_table():
   return config_files.load(folder / 'methods.py').METHODS
 
 
-def named_method(net, overrides):
+def named_method(net, overrides, optimizer=None):
   """A row of `configs/methods.py` on a network, with an Adam that suits it."""
   config = configs.default()
   config.update_from_flattened_dict(overrides)
   config.optimizer.learning_rate = 0.01
   config.adam.eps, config.adam.b1 = ADAM['eps'], 0.9
-  return build.method(config, net)
+  return build.method(config, net, build.Parts(optimizer=optimizer))
 
 
 def engine_of(method, *, chunk=1, turn=0, num_clients=4, clients_per_round=4):

@@ -102,7 +102,8 @@ def train(
 
   Returns:
     The trained variables, the optimiser's state, and the sums over all
-    steps.
+    steps.  The loss is NaN where a trained variable is not finite: quantised to a
+    theta, or cut to a mask, it would look like any other, and the next loss too.
   """
   batches = jax.tree.map(jnp.asarray, batches)
   real = jnp.any(batches.valid, axis=1)
@@ -129,9 +130,17 @@ def train(
   zero = Sums(jnp.float32(0), jnp.int32(0), jnp.int32(0))
   # Padding is never entered, which costs less than a condition in every step;
   # under vmap all wait for the client with the most steps.
-  return lax.fori_loop(
+  trained, optimizer_state, total = lax.fori_loop(
     0,
     jnp.sum(real, dtype=jnp.int32),
     step,
     (variables, optimizer_state, zero),
   )
+  loss = jnp.where(_all_finite(trained), total.loss, jnp.nan)
+  return trained, optimizer_state, total._replace(loss=loss)
+
+
+def _all_finite(tree: chex.ArrayTree) -> jax.Array:
+  """Whether no number of a tree is NaN or infinite, bool."""
+  leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+  return jnp.all(jnp.stack(leaves))

@@ -334,9 +334,10 @@ def _check_losses(
   bad = [int(i) for i, x in zip(ids, loss, strict=False) if not np.isfinite(x)]
   if bad:
     raise FloatingPointError(
-      f'Round {round_idx + 1}: the training loss of clients {bad} is not finite.'
-      ' Lower config.optimizer.learning_rate (of dense methods also'
-      ' server_learning_rate), or see config.weights.gain.'
+      f'Round {round_idx + 1}: the training of clients {bad} diverged, their loss'
+      ' or what they trained is not finite. Lower config.optimizer.learning_rate'
+      " (of dense methods also server_learning_rate), or see the optimiser's"
+      ' options and config.weights.gain.'
     )
 
 

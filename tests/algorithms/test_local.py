@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from fedpm_jax.algorithms import local
 from fedpm_jax.prng import keys
@@ -79,3 +80,28 @@ def test_gaps_between_steps_are_skipped_alone_and_vectorised(rng):
       )
       chex.assert_trees_all_close(mine[:2], want[:2], rtol=2e-5)
       np.testing.assert_allclose([float(x) for x in mine[2]], want[2])
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, None])
+def test_a_variable_that_is_not_finite_shows_in_the_loss(bad):
+  """Though every step's own loss is finite: a mask of NaN is a mask of zeros."""
+  indices, valid = np.zeros((3, 2), np.int32), np.ones((3, 2), np.bool_)
+  images, labels = np.zeros((1, 1, 1, 1), np.uint8), np.zeros(1, np.int32)
+  start = {'a': jnp.arange(2.0), 'b': jnp.float32(3)}
+
+  def gradient(variables, images, labels, valid, key):
+    grads = jax.tree.map(jnp.ones_like, variables)
+    if bad is not None:
+      grads['a'] = grads['a'].at[1].set(bad)
+    return grads, local.Sums(jnp.float32(1), jnp.int32(1), jnp.int32(2))
+
+  batches = local.ClientBatches(images, labels, indices, valid)
+  step_keys = keys.wrap(np.zeros((3, 4), np.uint32))
+  optimizer = optax.sgd(0.1)
+  _, _, sums = jax.jit(
+    lambda: local.train(
+      gradient, optimizer, start, optimizer.init(start), batches, step_keys
+    )
+  )()
+  assert float(sums.loss) == 3 if bad is None else np.isnan(sums.loss)
+  assert (int(sums.correct), int(sums.examples)) == (3, 6)

@@ -9,6 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import toy
 
@@ -206,3 +207,13 @@ def test_final_model_and_networks_fit(name):
   for params in networks.values():
     assert params.shape == (d,)
     assert params.dtype == np.float32
+
+
+@ROWS
+def test_training_that_diverges_ends_the_round(name):
+  """An optimiser that gives NaN: no mask, sign or level may hide it."""
+  method = toy.named_method(toy.network(), METHODS[name], optax.sgd(jnp.nan))
+  engine = toy.engine_of(method)
+  cohort = toy.cohort(np.random.default_rng(0), IDS)
+  with pytest.raises(FloatingPointError, match=r'Round 1: .*clients \[0, 1, 2'):
+    engine.run(engine.init(), cohort, 0)
