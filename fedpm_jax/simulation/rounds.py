@@ -193,6 +193,7 @@ class Engine:
       # Waits; raises if a client decoded other values.
       sent = sending.result()
     server, info = self._finish(state.server, total, len(ids), round_idx)
+    clients = training.client_states(state.clients)
     kept = None
     if keep:
       kept = self._kept(round_idx, ids, payload, received, held)
@@ -208,7 +209,7 @@ class Engine:
       clock=clock,
     )
     return Round(
-      State(server, training.client_states(state.clients), held),
+      State(server, clients, held),
       metrics,
       None if guess_sum is None else guess_sum.foreseen(),
       kept,
