@@ -13,6 +13,8 @@ package costs nothing and decides nothing about JAX.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fedpm_jax.system.version import __version__
+
 if TYPE_CHECKING:
   from fedpm_jax.algorithms.base import Algorithm
   from fedpm_jax.algorithms.local import ClientBatches, Sums
@@ -38,12 +40,11 @@ __all__ = [
   'Stopped',
   'Sums',
   'WireError',
+  '__version__',
   'config',
   'load',
   'train',
 ]
-
-__version__ = '0.2.0'
 
 _HOMES = {
   'Algorithm': 'algorithms.base',
@@ -71,4 +72,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-  return sorted([*__all__, '__version__'])
+  return sorted(__all__)

@@ -64,8 +64,12 @@ def test_imports_point_down(path):
     assert here in ONLY_IN.get(root, {here}), f'{path} imports {name}'
     if here in WITHOUT_JAX:
       assert root not in ('jax', 'flax', 'optax'), f'{path} imports {name}'
-    if root == 'fedpm_jax' and rest[0] in FOLDERS and rest[0] != here:
+    if root != 'fedpm_jax' or rest[0] == here:
+      continue
+    if rest[0] in FOLDERS:
       assert FOLDERS.index(rest[0]) < floor, f'{path} imports {name}'
+    else:  # a program, or a name of the package itself
+      assert here == 'programs', f'{path} imports {name}'
 
 
 def test_the_package_has_these_rooms_and_nothing_loose():

@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from fedpm_jax import __version__, masks
+from fedpm_jax import masks
 from fedpm_jax.protocol import model_file
 from fedpm_jax.reports import plots
+from fedpm_jax.system.version import __version__
 
 _PACKAGES = ('jax', 'flax', 'optax', 'numpy', 'constriction')
 
