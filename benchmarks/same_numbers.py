@@ -34,7 +34,6 @@ def digests(checkout: pathlib.Path, rounds: int) -> dict[str, dict[str, str]]:
     subprocess.run(
       [sys.executable, str(WORKER), json.dumps(task)],
       cwd=checkout,
-      env=None,
       check=True,
       stdout=subprocess.DEVNULL,
     )

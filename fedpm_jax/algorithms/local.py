@@ -26,8 +26,8 @@ class ClientBatches(NamedTuple):
     labels: int32 `[N]`.
     indices: int32 `[S, B]`, the client's examples in the order it visits them.
     valid: bool `[S, B]`, False on padding.
-    step_factor: float32, the factor of this round on the optimiser's steps; None where
-      it is always 1.
+    step_factor: float32, the factor of this round on the optimiser's steps; None
+      where it is always 1.
   """
 
   images: jax.Array

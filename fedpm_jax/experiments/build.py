@@ -5,7 +5,7 @@ mistake in a name or an option is found before any data is read.
 """
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
+from fedpm_jax import masks, models
 from fedpm_jax.algorithms import ALGORITHMS
 from fedpm_jax.algorithms.base import Algorithm
 from fedpm_jax.compressors import COMPRESSORS
@@ -26,6 +27,7 @@ from fedpm_jax.experiments import options
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.schedules import SCHEDULES, Factor
 from fedpm_jax.masks import Layout
+from fedpm_jax.models import lowering
 from fedpm_jax.models import network as networks
 from fedpm_jax.models.network import Network
 from fedpm_jax.protocol.method import Method, Names, compose
@@ -77,6 +79,7 @@ def check(config: Config, parts: Parts = NO_PARTS) -> None:
     if thing is not None and not isinstance(thing, kinds):
       raise ValueError(f'{name} must be {meaning}, got {thing!r}.')
   configs.validate(config)
+  _check_names(config, parts)
   step_factor(config)
   layout = Layout(('dense/kernel',), ((1, 1),), (1,))
   nothing = lambda *_: jnp.zeros(1)  # is never called
@@ -84,6 +87,22 @@ def check(config: Config, parts: Parts = NO_PARTS) -> None:
     optimizer(config, parts)
     return  # They may rely on the real network, so they are checked with it.
   method(config, Network(layout, nothing, nothing, {}), parts)
+
+
+def _check_names(config: Config, parts: Parts) -> None:
+  """ValueError for the first name that no table outside of `method` has."""
+  tables = {
+    'weights.kind': masks.WEIGHTS,
+    'execution.dtype': networks.DTYPES,
+    'execution.lowering': ('auto', *lowering.LOWERINGS),
+  }
+  if parts.model is None:
+    tables['model'] = models.MODELS
+  if parts.clients is None:
+    tables['data.partition'] = partition.PARTITIONS
+    tables['data.sizes'] = partition.SIZES
+  for path, table in tables.items():
+    _check_name(table, path, configs.get(config, path))
 
 
 def method(config: Config, network: Network, parts: Parts = NO_PARTS) -> Method:
@@ -191,8 +210,6 @@ def clients(
   """
   if parts.clients is not None:
     return _checked_clients(parts.clients, config.num_clients, len(labels))
-  _row(partition.PARTITIONS, 'data.partition', config.data.partition)
-  _row(partition.SIZES, 'data.sizes', config.data.sizes)
   return partition.split(
     config.data.partition,
     labels,
@@ -274,7 +291,6 @@ def _first_steps(transformation: optax.GradientTransformation) -> str:
 
 def _names(config: Config, parts: Parts) -> dict[str, str]:
   """How the parts are called, in errors and in what is written."""
-
   return {
     'model': _called(parts.model, config.model),
     'algorithm': _called(parts.algorithm, config.algorithm),
@@ -289,13 +305,18 @@ def _called(thing: Any, name: str) -> str:
 
 def _row(table: dict[str, Any], path: str, name: str) -> Any:
   """The row that `config.<path>` names; ValueError lists the rows."""
+  _check_name(table, path, name)
+  return table[name]
+
+
+def _check_name(table: Collection[str], path: str, name: str) -> None:
+  """ValueError unless a table has the row that `config.<path>` names."""
   if name not in table:
     near = difflib.get_close_matches(name.lower(), table, 1)
     hint = f' Did you mean {near[0]!r}?' if near else ''
     raise ValueError(
       f'config.{path} must be one of {sorted(table)}, got {name!r}.{hint}'
     )
-  return table[name]
 
 
 def _made(

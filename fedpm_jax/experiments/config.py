@@ -4,7 +4,7 @@
 and schedule with options has a section of its name beside them, made from its
 function's signature: `config.fedpm.lambda_0`, `config.adam.b1`.
 
-A ConfigDict comes no further than this folder.
+A ConfigDict comes no further down than this folder.
 """
 
 import copy
@@ -247,13 +247,7 @@ def override(config: Config, path: str, text: str) -> None:
   """
   keys = every_key()
   if path not in keys:
-    near = difflib.get_close_matches(path, keys, 1, 0.5)
-    tail = path.rpartition('.')[2]
-    near = near or [k for k in keys if k.rpartition('.')[2] == tail]
-    hint = f'did you mean config.{near[0]}? ' if near else ''
-    raise ValueError(
-      f'config has no key {path!r}: {hint}--list shows all keys.'
-    )
+    raise ValueError(_no_key(path))
   entry = keys[path]
   try:
     if entry.default is None and text.lower() == 'none':
@@ -281,10 +275,16 @@ def missing_key(error: AttributeError) -> str:
   found = re.match(r'Key "([^"]*)" does not exist', str(error).strip("'"))
   if not found:
     return ''
-  near = [k for k in every_key() if k.rpartition('.')[2] == found[1]]
-  near = near or difflib.get_close_matches(found[1], every_key(), 1, 0.5)
-  hint = f': did you mean config.{near[0]}?' if near else '.'
-  return f'config has no key {found[1]!r}{hint}'
+  return _no_key(found[1])
+
+
+def _no_key(name: str) -> str:
+  """That there is no such key, and which one is meant."""
+  last = lambda path: path.rpartition('.')[2]
+  near = [key for key in every_key() if last(key) == last(name)]
+  near = near or difflib.get_close_matches(name, every_key(), 1, 0.5)
+  hint = f'did you mean config.{near[0]}? ' if near else ''
+  return f'config has no key {name!r}: {hint}--list shows all keys.'
 
 
 def validate(config: Config) -> None:

@@ -174,7 +174,7 @@ class Experiment:
     """One round; the state moves on.
 
     Args:
-      keep: whether to return what crosses the wire.
+      keep: whether to return the masks that the server decodes.
     """
     t, state = self.next_round, self.state
     self._failed = True  # until the round is over

@@ -13,7 +13,6 @@ from fedpm_jax.data import partition
 from fedpm_jax.experiments import checkpoint
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.experiment import Experiment
-from fedpm_jax.protocol import model_file
 from fedpm_jax.reports import archive, plots, records
 from fedpm_jax.reports import summary as summaries
 from fedpm_jax.system import files
@@ -133,7 +132,7 @@ def _finish(
   say: Callable[..., None],
 ) -> dict[str, Any]:
   """Writes the model, the plots and the summary; tells the table."""
-  model: model_file.Model = run.model()
+  model = run.model()
   model.save(workdir / 'model.fedpm')
   data = run.dataset
   counts = partition.label_counts(

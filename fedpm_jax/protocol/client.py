@@ -32,7 +32,7 @@ from fedpm_jax.algorithms import local
 from fedpm_jax.prng import keys, threefry
 from fedpm_jax.protocol import aggregate, headers, wire
 from fedpm_jax.protocol.foresight import Foresight
-from fedpm_jax.protocol.method import Method
+from fedpm_jax.protocol.method import Method, first_states
 
 
 class Memory(NamedTuple):
@@ -83,8 +83,8 @@ class Shared(NamedTuple):
     received: what the algorithm makes of it.
     images: `[N, H, W, C]`, the training set that indices point into.
     labels: int32 `[N]`.
-    step_factor: float32, the factor of this round on the optimiser's steps; None where
-      it is always 1.
+    step_factor: float32, the factor of this round on the optimiser's steps; None
+      where it is always 1.
   """
 
   payload: jax.Array
@@ -195,14 +195,12 @@ class Client:
     """What a client holds before the first round: theta follows from the seed."""
     if not self._method.downlink_needs_memory:
       return None
-    key = keys.derive(self._seed, keys.Purpose.SCORES)
-    state, _ = jax.jit(self._method.algorithm.init)(key)
+    state, _ = first_states(self._method, self._seed)
     return Memory(-1, np.array(self._method.algorithm.broadcast(state)))
 
   def first_state(self) -> chex.ArrayTree:
     """What the algorithm keeps of a client that has never taken part."""
-    key = keys.derive(self._seed, keys.Purpose.SCORES)
-    return jax.jit(self._method.algorithm.init)(key)[1]
+    return first_states(self._method, self._seed)[1]
 
   def open(
     self,

@@ -4,12 +4,15 @@ What one part sends must be what the next one takes.  That is checked here, once
 where the parts meet, and before any data is read.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import jax
 
 from fedpm_jax import codecs
 from fedpm_jax.algorithms.base import Algorithm
 from fedpm_jax.compressors.base import Compressor
 from fedpm_jax.models.network import Network
+from fedpm_jax.prng import keys
 
 
 class Method(NamedTuple):
@@ -48,6 +51,15 @@ class Method(NamedTuple):
   def symbols_are_bits(self) -> bool:
     """True if symbols are bits; they leave the device packed, 8 to a byte."""
     return self.compressor.symbols == 'mask'
+
+
+def first_states(method: Method, seed: int) -> tuple[Any, Any]:
+  """The states of the server and of one client before the first round.
+
+  They follow from the seed, so that both ends make them for themselves.
+  """
+  key = keys.derive(seed, keys.Purpose.SCORES)
+  return jax.jit(method.algorithm.init)(key)
 
 
 class Names(NamedTuple):

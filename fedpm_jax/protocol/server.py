@@ -22,7 +22,7 @@ from fedpm_jax import codecs
 from fedpm_jax.prng import keys
 from fedpm_jax.protocol import aggregate, headers, wire
 from fedpm_jax.protocol.foresight import Foreseen, Foresight
-from fedpm_jax.protocol.method import Method
+from fedpm_jax.protocol.method import Method, first_states
 
 
 class Held(NamedTuple):
@@ -61,8 +61,7 @@ class Server:
 
   def init(self) -> tuple[Any, Any]:
     """The states of the server and of one client before the first round."""
-    key = keys.derive(self._seed, keys.Purpose.SCORES)
-    return jax.jit(self._method.algorithm.init)(key)
+    return first_states(self._method, self._seed)
 
   def payload(self, server_state: chex.ArrayTree) -> np.ndarray:
     """What the round's clients are sent, `[d]`; a copy, the state is donated."""

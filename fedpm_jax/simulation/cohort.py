@@ -151,12 +151,10 @@ class Training:
   def __init__(
     self,
     turns: Generator[Trained, None, None],
-    work: Work,
     cohort: Cohort,
     round_idx: int,
   ):
     """See `Trainer.prepare`."""
-    self.work = work
     self.sums: list[local.Sums] = []
     self._turns = turns
     self._cohort = cohort
@@ -268,7 +266,7 @@ class Trainer:
     work = self.work(cohort, round_idx)
     factor = self._step_factor(round_idx) if self._step_factor else None
     turns = self.turns(payload, work, client_states, cohort.ids, factor)
-    return Training(turns, work, cohort, round_idx)
+    return Training(turns, cohort, round_idx)
 
   def turns(
     self,

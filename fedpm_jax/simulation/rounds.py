@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedpm_jax.protocol.client import Client, Work
+from fedpm_jax.protocol.client import Client
 from fedpm_jax.protocol.foresight import Foreseen
 from fedpm_jax.protocol.method import Method
 from fedpm_jax.protocol.server import Held, Server
@@ -108,8 +108,8 @@ class Engine:
       mesh: see `make_mesh`.
       chunk: see `cohort.make_clients_step`.
       turn: see `cohort.Trainer`.
-      step_factor: (round_idx) -> the factor on the optimiser's steps in that round;
-        None where it is always 1.
+      step_factor: (round_idx) -> the factor on the optimiser's steps in that
+        round; None where it is always 1.
     """
     self.method = method
     self.mesh = mesh
@@ -188,7 +188,8 @@ class Engine:
       )
       # Nothing has run yet but the broadcast.  Reading `arriving` trains, seals
       # and opens, client by client, and fills `guess_sum` on the way.
-      total, received = self._add_up(arriving, payload, training.work, keep)
+      uplink_keys = self.server.uplink_keys(ids, round_idx)
+      total, received = self._add_up(arriving, payload, uplink_keys, keep)
       symbols.close()  # The last turn's arrays make room for the update.
       # Waits; raises if a client decoded other values.
       sent = sending.result()
@@ -219,12 +220,12 @@ class Engine:
     self,
     arriving: Iterator[link.Received],
     payload: np.ndarray,
-    work: Work,
+    uplink_keys: np.ndarray,
     keep: bool,
   ) -> tuple[jax.Array, list[link.Received]]:
     """The sum of what arrives; messages without their symbols, unless kept."""
     total, on_device = self.aggregation.start(), jnp.asarray(payload)
-    received, uplink_keys = [], np.asarray(work.uplink_key)
+    received = []
     for message in arriving:
       key_words = uplink_keys[len(received)]
       total = self.aggregation.add(total, key_words, message.symbols, on_device)
