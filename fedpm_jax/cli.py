@@ -1,7 +1,7 @@
 """What the programs share: flags, errors of one line, signals.
 
-`fedpm train`, `fedpm sweep` and `fedpm report` are the programs of the modules of
-these names: `python -m fedpm_jax.train` is the same.
+`fedpm train`, `fedpm sweep` and `fedpm report` are the programs of the modules
+of these names: `python -m fedpm_jax.train` is the same.
 """
 
 import difflib

@@ -5,12 +5,13 @@
     --jobs=N           processes side by side (default 1); 0: all in this one
     --only=LABEL=VALUE,VALUE   some runs; again for other labels
 
-A sweep's file is Python with a function `get_sweep() -> list[sweeps.Run]`.  Every
-run is one of `fedpm_jax.train` in a folder of its own, named by its labels, for
-example `runs/comparison/digits/fedpm/iid/1/seed_0`.  A second start of the same
-command leaves the finished runs alone and continues the others; a run that
-fails is listed at the end, and the others go on.  `python -m fedpm_jax.report
---sweep=runs/comparison` makes tables and pictures of the folders.
+A sweep's file is Python with a function `get_sweep() -> list[sweeps.Run]`.
+Every run is one of `fedpm_jax.train` in a folder of its own, named by its
+labels, for example `runs/comparison/digits/fedpm/iid/1/seed_0`.  A second start
+of the same command leaves the finished runs alone and continues the others; a
+run that fails is listed at the end, and the others go on.  `python -m
+fedpm_jax.report --sweep=runs/comparison` makes tables and pictures of the
+folders.
 """
 
 from fedpm_jax.system import allocator

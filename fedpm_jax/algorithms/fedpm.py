@@ -14,17 +14,17 @@ distribution of every mask bit and broadcasts its mode:
                         alpha += sum_k m_k;   beta += K - sum_k m_k
                         theta = (alpha - 1) / (alpha + beta - 2)
 
-The compressor `bernoulli` draws the mask m_k that a client sends.  The final model
-is the seed and one mask: under one bit per parameter.
+The compressor `bernoulli` draws the mask m_k that a client sends.  The final
+model is the seed and one mask: under one bit per parameter.
 
 Reference: Isik, Pase, Gunduz, Weissman, Zorzi, "Sparse random networks for
 communication-efficient federated learning", ICLR 2023, algorithms 1 and 2.
 
 Deviations.  Official code: masks there become {0.01, 0.99} before they are
-averaged, so that n ones of K give theta = .01 + .98 n / K.  We send bits and clip
-n / K at the server (`theta_clip`): one client of ten gives .100, and there .108.
-Paper: theta travels as the integer q, theta = q / 65536, so that all machines
-sample alike.
+averaged, so that n ones of K give theta = .01 + .98 n / K.  We send bits and
+clip n / K at the server (`theta_clip`): one client of ten gives .100, and there
+.108.  Paper: theta travels as the integer q, theta = q / 65536, so that all
+machines sample alike.
 
 With `regularizer` the local loss gets + (lambda / d) sum_i theta_i, which makes
 masks sparser: Mestoukirdi, Esrafilian, Gesbert, Li, Gresset, "Sparser random

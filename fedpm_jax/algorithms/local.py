@@ -26,8 +26,8 @@ class ClientBatches(NamedTuple):
     labels: int32 `[N]`.
     indices: int32 `[S, B]`, the client's examples in the order it visits them.
     valid: bool `[S, B]`, False on padding.
-    step_factor: float32, the factor of this round on the optimiser's steps; None
-      where it is always 1.
+    step_factor: float32, the factor of this round on the optimiser's steps;
+      None where it is always 1.
   """
 
   images: jax.Array
@@ -69,7 +69,7 @@ def mean_loss(
   labels: jax.Array,
   valid: jax.Array,
 ) -> tuple[jax.Array, Sums]:
-  """Mean cross-entropy of a padded batch, and its sums: for `value_and_grad`."""
+  """Mean cross-entropy of a padded batch, and its sums, for `jax.grad`."""
   total = sums(apply(params, images), labels, valid)
   return total.loss / jnp.maximum(total.examples, 1), total
 
@@ -101,9 +101,10 @@ def train(
     step_keys: typed keys `[S]`; step s draws from step_keys[s].
 
   Returns:
-    The trained variables, the optimiser's state, and the sums over all
-    steps.  The loss is NaN where a trained variable is not finite: quantised to a
-    theta, or cut to a mask, it would look like any other, and the next loss too.
+    The trained variables, the optimiser's state, and the sums over all steps.
+    The loss is NaN where a trained variable is not finite: quantised to a
+    theta, or cut to a mask, it would look like any other, and the next loss
+    too.
   """
   batches = jax.tree.map(jnp.asarray, batches)
   real = jnp.any(batches.valid, axis=1)

@@ -12,9 +12,9 @@ the last round's needs one bit per parameter: the downlink `theta_news` finds
 this by itself, for the first 255 rounds: so many levels it can tell apart.
 
 Deviations.  A tie of the vote, common where K is even, goes up in every other
-position and round: if ties all went up as sign(0) does, the weights would drift.
-Paper: no local steps; clients
-send the sign of a gradient or of its momentum.
+position and round: if ties all went up as sign(0) does, the weights would
+drift.  Paper: no local steps; clients send the sign of a gradient or of its
+momentum.
 """
 
 from typing import NamedTuple

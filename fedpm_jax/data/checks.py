@@ -1,7 +1,7 @@
 """A data set is checked at the door, once, wherever it comes from.
 
-What is wrong is said in one line, before anything is trained: what was got, what
-was expected, what to do.
+What is wrong is said in one line, before anything is trained: what was got,
+what was expected, what to do.
 """
 
 from collections.abc import Iterable

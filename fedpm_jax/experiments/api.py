@@ -11,8 +11,8 @@ def config(name: str = '') -> Config:
   Objects that a file hands over (`get_parts`) are no part of it.
 
   Args:
-    name: a file in configs/ by its name, such as 'digits' or 'methods:drive', or
-      the path of one's own; empty for the defaults.
+    name: a file in configs/ by its name, such as 'digits' or 'methods:drive',
+      or the path of one's own; empty for the defaults.
 
   Raises:
     ValueError: there is no such file; it lists the names.

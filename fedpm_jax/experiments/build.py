@@ -243,8 +243,8 @@ def describe(
 ) -> dict[str, Any]:
   """What determines a run, as JSON: written, compared, checkpointed.
 
-  Objects of one's own are described by `networks.described`, data and clients by a
-  checksum.  Options of a row that an object replaces are left out.
+  Objects of one's own are described by `networks.described`, data and clients
+  by a checksum.  Options of a row that an object replaces are left out.
 
   Args:
     config: of the run.

@@ -1,8 +1,8 @@
 """Checkpoints of the whole state (orbax), and whether a run may go on from one.
 
-A checkpoint holds the server's state, the clients' states, who holds which theta
-and, as JSON, the next round and what determines the run.  Randomness is derived from the seed, so that
-a run that was killed continues bit for bit.
+A checkpoint holds the server's state, the clients' states, who holds which
+theta and, as JSON, the next round and what determines the run.  Randomness is
+derived from the seed, so that a run that was killed continues bit for bit.
 """
 
 import pathlib

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
   class Config(Any):
     """A ConfigDict with the keys of `every_key`.
 
-    Its attributes are made at run time, so that a type checker takes any; `default`
-    locks it, and a key that is not there is an AttributeError.
+    Its attributes are made at run time, so that a type checker takes any;
+    `default` locks it, and a key that is not there is an AttributeError.
     """
 
 else:

@@ -1,8 +1,9 @@
 """Configuration files: Python, found by name from any folder.
 
-A file has a function `get_config() -> ConfigDict`, perhaps with one argument that
-`name:argument` gives it.  It may have `get_parts(config) -> dict` too: objects of
-one's own, as keyword arguments of `Experiment` (dataset, model, ...).
+A file has a function `get_config() -> ConfigDict`, perhaps with one argument
+that `name:argument` gives it.  It may have `get_parts(config) -> dict` too:
+objects of one's own, as keyword arguments of `Experiment` (dataset, model,
+...).
 """
 
 import difflib

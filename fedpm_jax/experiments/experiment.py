@@ -75,8 +75,8 @@ class Experiment:
 
     Args:
       config: of `fedpm_jax.config`, changed at will.
-      dataset: one's own, in place of what `config.data` names; see `build.Parts`,
-        also for the others.
+      dataset: one's own, in place of what `config.data` names; see
+        `build.Parts`, also for the others.
       model: one's own Flax module.
       algorithm: one's own.
       compressor: one's own.
@@ -159,8 +159,8 @@ class Experiment:
     """Runs the rounds that are left, one whenever the next row is asked for.
 
     Yields:
-      The round's metrics, named as in `reports.records.UNITS`; those of the test
-      set where `config.evaluation.every` says so, and in the last round.
+      The round's metrics, named as in `reports.records.UNITS`; those of the
+      test set where `config.evaluation.every` says so, and in the last round.
     """
     every, last = self.config.evaluation.every, self.num_rounds - 1
     while self.next_round <= last:

@@ -1,8 +1,9 @@
 """Options: one source of truth, the signature of the function that takes them.
 
-The options of an algorithm, a compressor, an optimiser or a schedule are keyword
-arguments of its function.  Name, type and default are read off the signature, the
-meaning off the docstring, so that none of them stands in two places.
+The options of an algorithm, a compressor, an optimiser or a schedule are
+keyword arguments of its function.  Name, type and default are read off the
+signature, the meaning off the docstring, so that none of them stands in two
+places.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""A run that is recorded: files, checkpoints, pictures, and how it continues."""
+"""A run that is recorded: files, checkpoints, pictures; how it continues."""
 
 import contextlib
 import pathlib

@@ -1,7 +1,7 @@
 """How the learning rate changes from round to round.
 
-A schedule gives a factor for each round, on all steps of the optimiser; within a
-round the rate is constant.  A new schedule is a function and a row.
+A schedule gives a factor for each round, on all steps of the optimiser; within
+a round the rate is constant.  A new schedule is a function and a row.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Many runs: which ones a sweep's file asks for, and what becomes of them.
 
-A sweep's file is Python with a function `get_sweep() -> list[Run]`.  Every run is
-one of `fedpm_jax.train` in a folder of its own, named by its labels, for example
-`runs/comparison/digits/fedpm/iid/1/seed_0`.
+A sweep's file is Python with a function `get_sweep() -> list[Run]`.  Every run
+is one of `fedpm_jax.train` in a folder of its own, named by its labels, for
+example `runs/comparison/digits/fedpm/iid/1/seed_0`.
 """
 
 import contextlib

@@ -139,8 +139,8 @@ def build(
 def described(thing: Any) -> str:
   """An object of one's own in a line that is the same in every process.
 
-  A Flax module by its class and fields, a function by its name, a partial function
-  by its arguments too, an array by a checksum.
+  A Flax module by its class and fields, a function by its name, a partial
+  function by its arguments too, an array by a checksum.
   """
   if isinstance(thing, nn.Module):
     fields = {

@@ -1,8 +1,8 @@
 """Adds up what arrives, then updates the server's state once.
 
-Messages are added one by one, so that the server holds one sum, for any number of
-clients.  A client that foresees the next theta adds up its guesses in the same
-way.
+Messages are added one by one, so that the server holds one sum, for any number
+of clients.  A client that foresees the next theta adds up its guesses in the
+same way.
 """
 
 from collections.abc import Callable

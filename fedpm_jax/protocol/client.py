@@ -12,9 +12,9 @@ A real client calls the three in this order, once a round:
     state = trained.client_state
     message = client.seal(np.asarray(trained.symbols), payload, ...)
 
-A simulation vectorises the function `train` over a cohort, and meters what `open`
-and `seal` take and give.  Compression belongs to `train`, because it is one
-program with it on the device.
+A simulation vectorises the function `train` over a cohort, and meters what
+`open` and `seal` take and give.  Compression belongs to `train`, because it is
+one program with it on the device.
 
 Dimensions: S local steps, B batch, N examples, d parameters, n symbols.
 """
@@ -38,9 +38,9 @@ from fedpm_jax.protocol.method import Method, first_states
 class Memory(NamedTuple):
   """The last theta, which shortens the next broadcast; it may be lost.
 
-  A client that has lost it gets a `ForgottenError` and asks for the whole payload,
-  which is longer.  What the algorithm keeps of a client, `client_state`, is apart
-  from this, and nobody can send it again.
+  A client that has lost it gets a `ForgottenError` and asks for the whole
+  payload, which is longer.  What the algorithm keeps of a client,
+  `client_state`, is apart from this, and nobody can send it again.
 
   Attributes:
     round_idx: the round that started from this theta; -1 before the first one.
@@ -54,8 +54,8 @@ class Memory(NamedTuple):
 class ForgottenError(codecs.WireError):
   """The message is for a client that holds the last theta; this one does not.
 
-  Nothing is wrong with the message: the client asks for the whole payload.  Catch
-  this before `WireError`.
+  Nothing is wrong with the message: the client asks for the whole payload.
+  Catch this before `WireError`.
   """
 
 
@@ -83,8 +83,8 @@ class Shared(NamedTuple):
     received: what the algorithm makes of it.
     images: `[N, H, W, C]`, the training set that indices point into.
     labels: int32 `[N]`.
-    step_factor: float32, the factor of this round on the optimiser's steps; None
-      where it is always 1.
+    step_factor: float32, the factor of this round on the optimiser's steps;
+      None where it is always 1.
   """
 
   payload: jax.Array
@@ -192,7 +192,7 @@ class Client:
     )
 
   def first_memory(self) -> Memory | None:
-    """What a client holds before the first round: theta follows from the seed."""
+    """What a client holds before the first round, since it has the seed."""
     if not self._method.downlink_needs_memory:
       return None
     state, _ = first_states(self._method, self._seed)

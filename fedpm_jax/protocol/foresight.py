@@ -1,12 +1,13 @@
 """What both ends work out without a message.
 
 Where dithers are shared, whoever knows the theta of a round can guess the mask
-of each of its clients, and so the theta that these masks lead to.  Both directions
-code only where a guess is wrong.
+of each of its clients, and so the theta that these masks lead to.  Both
+directions code only where a guess is wrong.
 
 Everything here is a pure function of (method, seed, theta, clients, round).
-Guesses are expensive, so those of the uplink may be handed on, as `Foreseen`, to
-the next downlink; without them they are worked out again, with the same result.
+Guesses are expensive, so those of the uplink may be handed on, as `Foreseen`,
+to the next downlink; without them they are worked out again, with the same
+result.
 
 Dimensions: K clients of a round, d parameters.
 """

@@ -1,7 +1,7 @@
 """A method: algorithm x compressor x codecs, and what they need of each other.
 
-What one part sends must be what the next one takes.  That is checked here, once,
-where the parts meet, and before any data is read.
+What one part sends must be what the next one takes.  That is checked here,
+once, where the parts meet, and before any data is read.
 """
 
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ class Method(NamedTuple):
 
   @property
   def dithers_are_shared(self) -> bool:
-    """True if both ends derive a mask's dithers, so that the server guesses it."""
+    """True if both ends derive a mask's dithers: the server can guess it."""
     return 'guess' in codecs.CODECS[self.uplink].needs
 
   @property
@@ -154,7 +154,7 @@ def _check_private(method: Method, names: Names) -> None:
 
 
 def _check_sorts(method: Method, names: Names) -> None:
-  """ValueError unless the compressor takes and gives what the algorithm does."""
+  """ValueError unless the compressor takes and gives what it should."""
   algorithm, compressor = method.algorithm, method.compressor
   if (compressor.update, compressor.aggregated) != (
     algorithm.update,

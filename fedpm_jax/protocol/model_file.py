@@ -1,16 +1,16 @@
 """The final model as one file: a seed and an entropy-coded mask, or weights.
 
-`make` encodes it, `load` gives back a callable model, in any process: the frozen
-weights are regenerated from the seed.  A file holds no code, so that a model of
-one's own Flax module needs this module too.  A dense method's weights, which do
-not follow from a seed, are written as they are.
+`make` encodes it, `load` gives back a callable model, in any process: the
+frozen weights are regenerated from the seed.  A file holds no code, so that a
+model of one's own Flax module needs this module too.  A dense method's weights,
+which do not follow from a seed, are written as they are.
 
-The algorithm has drawn FedPM's mask, one sample of Bernoulli(theta): m_i = [u_i < theta_i] with
-dithers u that follow from the seed too, `keys.Purpose.FINAL`.  A reader who knows
-u_i but not theta_i still knows something: a small u makes a one likely, a large
-one a zero, unless theta is 0 or 1.  So the bits are coded in groups of like dithers, each with its
-own frequency, which is exact, costs 64 bytes and saves about 5 % where theta is
-undecided in a third of its entries.
+The algorithm has drawn FedPM's mask, one sample of Bernoulli(theta): m_i = [u_i
+< theta_i] with dithers u that follow from the seed too, `keys.Purpose.FINAL`.
+A reader who knows u_i but not theta_i still knows something: a small u makes a
+one likely, a large one a zero, unless theta is 0 or 1.  So the bits are coded
+in groups of like dithers, each with its own frequency, which is exact, costs 64
+bytes and saves about 5 % where theta is undecided in a third of its entries.
 
     offset  bytes  field (integers little-endian)
          0      5  magic, b'FPMA' and the version of this format, 2

@@ -30,9 +30,9 @@ class Held(NamedTuple):
 
   Attributes:
     q: uint16 `[d]`, the theta that the last round started from.
-    members: bool `[M]`, the clients whose updates that round added up: they hold
-      its theta.  Before the first round it is everybody, because theta follows
-      from the seed.
+    members: bool `[M]`, the clients whose updates that round added up: they
+      hold its theta.  Before the first round it is everybody, because theta
+      follows from the seed.
   """
 
   q: np.ndarray | jax.Array
@@ -64,7 +64,7 @@ class Server:
     return first_states(self._method, self._seed)
 
   def payload(self, server_state: chex.ArrayTree) -> np.ndarray:
-    """What the round's clients are sent, `[d]`; a copy, the state is donated."""
+    """What clients are sent, `[d]`; a copy, because the state is donated."""
     return np.array(self._method.algorithm.broadcast(server_state))
 
   def expected(
@@ -90,8 +90,8 @@ class Server:
 
     Args:
       payload: what the algorithm broadcasts, `[d]`.
-      expected: by clients that hold the last theta; None for all others, who get
-        the whole payload.
+      expected: by clients that hold the last theta; None for all others, who
+        get the whole payload.
       round_idx: 0-based.
     """
     codec = codecs.CODECS[self._method.downlink]
@@ -122,7 +122,8 @@ class Server:
       guess: of the mask, which both ends have; worked out where it is None.
 
     Returns:
-      What `aggregation.add` takes: `[n]` or, bits, packed uint8 `[ceil(n / 8)]`.
+      What `aggregation.add` takes: `[n]` or, bits, packed uint8 `[ceil(n /
+      8)]`.
 
     Raises:
       WireError: anything about the message is odd, or no client can have sent

@@ -24,11 +24,12 @@ _HEADER = (
 _NOTES = """\
 Mean +- standard deviation over the seeds (n - 1), accuracies of the test set
 after the last round.  bpp: bits per parameter, client and round, as sent,
-headers included, over all rounds; 'last 10' over the last ten.  MB: 10^6
-bytes of all clients in a whole run.  MB and rounds to an accuracy: until the first
-evaluated round whose mean network reached it; nothing is interpolated.  The model is one file, its mean size over the seeds: a
-sampled mask where clients send sampled masks, a threshold mask of deterministic
-ones, the mean network, all there is, of dense methods.
+headers included, over all rounds; 'last 10' over the last ten.  MB: 10^6 bytes
+of all clients in a whole run.  MB and rounds to an accuracy: until the first
+evaluated round whose mean network reached it; nothing is interpolated.  The
+model is one file, its mean size over the seeds: a sampled mask where clients
+send sampled masks, a threshold mask of deterministic ones, the mean network,
+all there is, of dense methods.
 """
 
 

@@ -4,11 +4,11 @@ A cohort is spread over the devices of a mesh axis `clients` (`jax.shard_map`,
 the successor of pmap); inside a device, chunks of clients follow one another
 (`lax.map`), and inside a chunk they are vectorised (`vmap`).
 
-A cohort is trained in turns.  On a CPU a turn is as long as memory allows, because
-training leaves the host no time for anything else.  Elsewhere a turn is one chunk,
-and the host codes the messages of one turn while the next one trains.  Chunk and
-turn set the memory, not the cohort; only the states that clients of some
-algorithms keep grow with M.
+A cohort is trained in turns.  On a CPU a turn is as long as memory allows,
+because training leaves the host no time for anything else.  Elsewhere a turn is
+one chunk, and the host codes the messages of one turn while the next one
+trains.  Chunk and turn set the memory, not the cohort; only the states that
+clients of some algorithms keep grow with M.
 
 Dimensions: K clients in the cohort, T in a turn, N examples, S local steps,
 B batch, d parameters.
@@ -93,8 +93,8 @@ def make_clients_step(
       another, which a CPU's caches like best.
 
   Returns:
-    (Shared, Work `[T, ...]`, client states `[T, ...]`) -> Trained `[T, ...]`.  T
-    must be a multiple of the mesh's size: see `_padded`.
+    (Shared, Work `[T, ...]`, client states `[T, ...]`) -> Trained `[T, ...]`.
+    T must be a multiple of the mesh's size: see `_padded`.
   """
 
   def one_client(pair: tuple[Work, Any], shared: Shared) -> Trained:
@@ -124,7 +124,8 @@ def default_turn(compressor: Compressor, chunk: int, devices: int) -> int:
 
   On a CPU training leaves the host no time for anything else, and short turns
   only wait for one another.  Elsewhere the host codes messages meanwhile; where
-  it needs the device's guesses (`Foresight.guesses`), those of two clients a turn.
+  it needs the device's guesses (`Foresight.guesses`), those of two clients a
+  turn.
 
   Args:
     compressor: whose symbols wait for the end of the turn.
@@ -276,7 +277,7 @@ class Trainer:
     ids: np.ndarray,
     step_factor: float | None = None,
   ) -> Generator[Trained, None, None]:
-    """The cohort's turns, in order; while the caller has one, the next one trains.
+    """The cohort's turns, in order; while the caller has one, the next trains.
 
     Args:
       payload: `[d]`, what the cohort was sent.
@@ -286,8 +287,8 @@ class Trainer:
       step_factor: on the optimiser's steps; None where it is always 1.
 
     Yields:
-      What T clients leave behind, `[T, ...]`, T always the same; the last rows of
-      the last turn may belong to idle clients.
+      What T clients leave behind, `[T, ...]`, T always the same; the last rows
+      of the last turn may belong to idle clients.
     """
     on_device = jax.device_put(payload, self._replicated)
     factor = None

@@ -36,8 +36,8 @@ def padded(
     shards: devices that share the batches.
 
   Returns:
-    images `[T, B, H, W, C]`, labels `[T, B]`, valid bool `[T, B]`, True on the N
-    real examples.
+    images `[T, B, H, W, C]`, labels `[T, B]`, valid bool `[T, B]`, True on the
+    N real examples.
 
   Raises:
     ValueError: on an empty set or a batch size below 1.

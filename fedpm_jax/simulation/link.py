@@ -88,8 +88,8 @@ class Link:
   ) -> futures.Future[Sent]:
     """The broadcast, encoded, metered and decoded in a thread.
 
-    Clients that hold the last theta get a short message, all others a whole one.
-    Codecs of a downlink lose nothing, so training starts before decoding.
+    Clients that hold the last theta get a short message, all others a whole
+    one.  Codecs of a downlink lose nothing, so training starts before decoding.
 
     Args:
       pool: of `threads`.

@@ -1,8 +1,8 @@
 """ONE ROUND of all clients on one machine.
 
     broadcast    the server's payload; clients train with it at once, while a
-                 thread encodes, meters and decodes it, and checks that it is the
-                 same
+                 thread encodes, meters and decodes it, and checks that it is
+                 the same
     training     one jit: a turn of clients trains and compresses; symbols leave
                  the device packed
     uplink       K messages, sealed, metered, opened in threads
