@@ -173,3 +173,17 @@ def test_options_of_an_optimizer_reach_it():
   _, state = optimizer.update(gradient, state)
   updates, _ = optimizer.update(gradient, state)
   np.testing.assert_allclose(updates, -0.1 * 1.9)
+
+
+@pytest.mark.parametrize(
+  'key',
+  [
+    *('model', 'weights.kind', 'data.partition', 'data.sizes'),
+    *('execution.dtype', 'execution.lowering', 'optimizer.schedule'),
+  ],
+)
+def test_a_wrong_name_is_found_before_data_is_read(key):
+  config = configs.default()
+  config.update_from_flattened_dict({key: 'x', 'data.name': 'not_prepared'})
+  with pytest.raises(ValueError, match=rf"config\.{key} must be one of .*'x'"):
+    Experiment(config)
