@@ -5,9 +5,12 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import uuid
 from collections.abc import Iterator
 from typing import Any, BinaryIO
+
+_SUFFIX = '.tmp'  # of temporary names
 
 
 def to_json(value: Any) -> Any:
@@ -34,6 +37,30 @@ def read_json(path: pathlib.Path) -> Any:
   return json.loads(path.read_text())
 
 
+def remove_temporary(folder: pathlib.Path) -> None:
+  """Removes what `replacing` left behind in processes that were killed.
+
+  Args:
+    folder: nobody else writes to it now.
+  """
+  for path in list(folder.rglob(f'.*{_SUFFIX}')):
+    remove(path)
+
+
+def remove(path: pathlib.Path) -> None:
+  """Removes a file or a folder, as far as that is possible."""
+  if path.is_dir() and not path.is_symlink():
+    shutil.rmtree(path, ignore_errors=True)
+  else:
+    with contextlib.suppress(OSError):
+      path.unlink()
+
+
+def temporary_name(path: pathlib.Path) -> pathlib.Path:
+  """A name beside `path` that no other process uses."""
+  return path.with_name(f'.{path.name}.{uuid.uuid4().hex}{_SUFFIX}')
+
+
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
   """Writes a file whole or not at all: temporary name, then rename."""
   with replacing(path) as file:
@@ -54,8 +81,7 @@ def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
     A binary file, open for writing.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
-  # A name of its own, because several processes may write the same file.
-  temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.tmp')
+  temporary = temporary_name(path)  # Several processes may write this file.
   try:
     with open(temporary, 'xb') as file:
       yield file
@@ -63,5 +89,8 @@ def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
       # The rename must not reach the disk before the content does.
       os.fsync(file.fileno())
     os.replace(temporary, path)
+  except OSError as error:
+    error.filename, error.filename2 = str(path), None  # the name that is known
+    raise
   finally:
     temporary.unlink(missing_ok=True)
