@@ -54,7 +54,7 @@ def build(
   from fedpm_jax.simulation import rounds
   from fedpm_jax.system import machine
 
-  machine.use_all_cores()
+  machine.start_jax()
   # With e, SGD of the weights diverges.
   kind, gain = {
     'fedpm': ('signed_constant', math.e),

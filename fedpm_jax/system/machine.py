@@ -1,35 +1,137 @@
 """What a process asks of its machine, before JAX has started.
 
 Nobody should have to set environment variables to get the speed that the
-README promises, so the program's entry points call these.
+README promises, so the program's entry points call these.  And no environment
+variable changes the numbers of a run: what would is refused.
 """
 
 import contextlib
 import hashlib
+import math
 import os
 import pathlib
 import platform
+import re
+from typing import Any
 
 import jax
 
 _XLA_CACHE = 'jax_compilation_cache_dir'
+_CGROUP = pathlib.Path('/sys/fs/cgroup')
+_NUM_DEVICES = 'xla_force_host_platform_device_count'
+
+# Settings of JAX that change what is computed, with the value that they need.
+_NEEDED = {
+  'jax_enable_x64': False,
+  'jax_default_matmul_precision': None,
+  'jax_default_prng_impl': 'threefry2x32',
+  'jax_disable_most_optimizations': False,
+  'jax_numpy_dtype_promotion': 'standard',
+  'jax_random_seed_offset': 0,
+  'jax_threefry_partitionable': True,
+}
+_FAST_MATH = re.compile(r'--(xla_\w*fast_m\w*)(?:=(?:true|1)\b|(?=\s|$))')
 
 
-def use_all_cores() -> None:
-  """On a CPU, one JAX device per core, so that clients train side by side.
+def start_jax() -> None:
+  """Starts JAX, on a CPU with one device per core: clients train side by side.
 
   XLA's CPU backend can use several cores inside one operation, but that pays
   for large matrices only.  One client per core keeps every core busy.  Where
-  this process has already used JAX it is too late, and nothing changes.
+  this process has already used JAX, or somebody has chosen the number of
+  devices, nothing changes.
+
+  Raises:
+    ValueError: JAX finds no device that it may use, or has a setting that
+      changes the numbers of a run.
   """
-  with contextlib.suppress(RuntimeError):
-    jax.config.update('jax_num_cpu_devices', cores())
+  _check_settings()
+  flags = os.environ.get('XLA_FLAGS', '')
+  if _setting('jax_num_cpu_devices', -1) < 0 and _NUM_DEVICES not in flags:
+    with contextlib.suppress(RuntimeError):  # JAX has started.
+      jax.config.update('jax_num_cpu_devices', cores())
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError) as error:
+    asked = _setting('jax_platforms', None)
+    reason = str(error).strip().partition('\n')[0] or 'it gives no reason'
+    raise ValueError(
+      f'JAX finds no device with JAX_PLATFORMS={asked or ""} ({reason}). Install'
+      " JAX for this hardware, such as pip install 'fedpm_jax[cuda12]', or set"
+      ' JAX_PLATFORMS=cpu.'
+    ) from error
+
+
+def _check_settings() -> None:
+  """Numbers depend on the configuration alone; ValueError where not."""
+  for name, needed in _NEEDED.items():
+    found = _setting(name, needed)
+    if found != needed:
+      raise ValueError(
+        f'{name} = {found!r} changes the numbers of a run, which depend on its'
+        f' configuration alone: unset {name.upper()}, or'
+        f' jax.config.update({name!r}, {needed!r}) first.'
+      )
+  found = _FAST_MATH.search(os.environ.get('XLA_FLAGS', ''))
+  if found:
+    raise ValueError(
+      f'XLA_FLAGS holds {found[1]}, which changes the numbers of a run: leave it'
+      ' out.'
+    )
+
+
+def _setting(name: str, default: Any) -> Any:
+  """A setting of JAX; its default where this version does not know it."""
+  # What a thread may change is an attribute, the rest is in `values` alone.
+  return getattr(jax.config, name, jax.config.values.get(name, default))
 
 
 def cores() -> int:
-  """How many cores this process may use."""
+  """How many cores this process may use: by affinity, and by CPU quota."""
   affinity = getattr(os, 'sched_getaffinity', None)  # Linux only
-  return len(affinity(0)) if affinity else os.cpu_count() or 1
+  number = len(affinity(0)) if affinity else os.cpu_count() or 1
+  return max(1, math.ceil(min(number, quota())))
+
+
+def quota(root: pathlib.Path = _CGROUP) -> float:
+  """The CPU quota of this process's control group, in cores.
+
+  A container, or a batch system, gives a process a share of a large machine.
+  Threads beyond the share only make each other wait.
+
+  Args:
+    root: where the kernel shows control groups, version 2 or 1.
+  """
+  quotas = [math.inf]
+  for folder in _groups(root):
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+      share, period = (folder / 'cpu.max').read_text('ascii').split()
+      quotas.append(math.inf if share == 'max' else int(share) / int(period))
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+      share, period = (
+        int((folder / f'cpu.cfs_{name}_us').read_text('ascii'))
+        for name in ('quota', 'period')
+      )
+      quotas.append(math.inf if share < 0 else share / period)
+  return min(quotas)
+
+
+def _groups(root: pathlib.Path) -> list[pathlib.Path]:
+  """The folders of this process's group and of all groups around it."""
+  found = [root, root / 'cpu', root / 'cpu,cpuacct']
+  try:
+    lines = pathlib.Path('/proc/self/cgroup').read_text('utf-8').splitlines()
+  except (OSError, ValueError):
+    return found
+  for line in lines:
+    _, controllers, path = line.split(':', 2)
+    if controllers and 'cpu' not in controllers.split(','):
+      continue
+    inner = pathlib.PurePosixPath(path.lstrip('/'))
+    if '..' not in inner.parts:
+      base = root / controllers  # version 2 has no names of controllers
+      found += [base / part for part in (inner, *inner.parents)]
+  return found
 
 
 def keep_compiled_programs() -> pathlib.Path | None:
@@ -74,7 +176,7 @@ def _cpu() -> str:
   """Eight hex digits that differ where a compiled program may not run."""
   lines = [platform.machine(), platform.processor()]
   with contextlib.suppress(OSError):
-    text = pathlib.Path('/proc/cpuinfo').read_text()
+    text = pathlib.Path('/proc/cpuinfo').read_text('utf-8', 'replace')
     kinds = ('model name', 'flags', 'Features', 'CPU part')
     lines += sorted({x for x in text.splitlines() if x.startswith(kinds)})
   return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:8]

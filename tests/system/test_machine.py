@@ -1,5 +1,7 @@
 """What the program arranges for itself: cores, kept programs."""
 
+import math
+import os
 import subprocess
 import sys
 
@@ -59,7 +61,7 @@ def test_a_second_process_finds_the_first_ones_programs(tmp_path):
   program = (
     'import jax\n'
     'from fedpm_jax.system import machine\n'
-    'machine.use_all_cores()\n'
+    'machine.start_jax()\n'
     'machine.keep_compiled_programs()\n'
     "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)\n"
     'hits = []\n'
@@ -86,3 +88,40 @@ def test_a_second_process_finds_the_first_ones_programs(tmp_path):
   assert outputs[0].stdout.split() == ['5.0', cores, 'False']
   assert outputs[1].stdout.split() == ['5.0', cores, 'True']
   assert not outputs[1].stderr
+
+
+@pytest.mark.parametrize(
+  ('files', 'quota'),
+  [
+    ({}, math.inf),
+    ({'cpu.max': 'max 100000\n'}, math.inf),
+    ({'cpu.max': '150000 100000\n'}, 1.5),
+    ({'cpu.max': '150000 0\n'}, math.inf),
+    ({'cpu.max': 'garbage'}, math.inf),
+    (
+      {'cpu/cpu.cfs_quota_us': '50000', 'cpu/cpu.cfs_period_us': '100000'},
+      0.5,
+    ),
+    ({'cpu/cpu.cfs_quota_us': '-1', 'cpu/cpu.cfs_period_us': '100'}, math.inf),
+  ],
+)
+def test_a_quota_of_the_control_group_counts(tmp_path, files, quota):
+  for name, text in files.items():
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+  assert machine.quota(tmp_path) == quota
+
+
+@pytest.mark.parametrize(
+  ('quota', 'affinity', 'cores'),
+  [(math.inf, 8, 8), (1.5, 8, 2), (2.0, 8, 2), (0.1, 8, 1), (16.0, 4, 4)],
+)
+def test_cores_are_the_fewer_of_affinity_and_quota(
+  monkeypatch, quota, affinity, cores
+):
+  monkeypatch.setattr(machine, 'quota', lambda: quota)
+  monkeypatch.setattr(
+    os, 'sched_getaffinity', lambda _: set(range(affinity)), raising=False
+  )
+  assert machine.cores() == cores
