@@ -1,17 +1,42 @@
 """Checkpoints of the whole state (orbax), and whether a run may go on from one.
 
-A checkpoint holds the server's state, the clients' states, who holds which
-theta and, as JSON, the next round and what determines the run.  Randomness is
-derived from the seed, so that a run that was killed continues bit for bit.
+A checkpoint is a folder `checkpoints/<rounds done>`.  Its `state` holds the
+server's state, the clients' states and who holds which theta.  Its `run.json`
+holds the next round, what determines the run, and a checksum of every array and
+of itself.  Randomness is derived from the seed, so that a run that was killed
+continues bit for bit.
+
+Orbax writes and reads the arrays (`arrays`).  Which checkpoints there are, their
+renaming and their checks are done here, because a damaged one must not hide the
+one before it.
 """
 
+import json
 import pathlib
+import re
+import zlib
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from orbax import checkpoint as orbax
+from absl import logging
+
+from fedpm_jax.experiments import arrays
+from fedpm_jax.experiments import config as configs
+from fedpm_jax.system import files, reading
+
+FOLDER = 'checkpoints'
+_RUN = 'run.json'
+_SHAPE = {
+  'content': {
+    'next_round': int,
+    'config': {},
+    'arrays': {str: {'type': str, 'crc32': str}},
+  },
+  'crc32': str,
+}
 
 
 class Restored(NamedTuple):
@@ -30,72 +55,110 @@ def is_due(round_idx: int, *, every: int, last: int) -> bool:
   return round_idx == last or (every > 0 and (round_idx + 1) % every == 0)
 
 
-class Checkpoints:
-  """The checkpoints of one run, in `<workdir>/checkpoints`."""
+def restore(
+  folder: pathlib.Path,
+  like: Any,
+  config: dict[str, Any],
+  *,
+  num_recorded: int | None = None,
+) -> Restored | None:
+  """The newest checkpoint that is whole; None where there is none at all.
 
-  def __init__(self, directory: pathlib.Path, *, keep: int = 2):
-    """Opens the folder; orbax clears away what a crash left unfinished."""
-    self._manager = orbax.CheckpointManager(
-      directory.absolute(),
-      options=orbax.CheckpointManagerOptions(max_to_keep=keep, create=True),
-      item_handlers={
-        'state': orbax.StandardCheckpointHandler(),
-        'run': orbax.JsonCheckpointHandler(),
-      },
+  A damaged one is told of, and the one before it is used.  Nothing is written.
+
+  Args:
+    folder: of the run.
+    like: the state that is expected: its structure, shapes and dtypes.
+    config: of this run, as `build.describe` makes it.
+    num_recorded: how many rounds metrics.jsonl holds; None: that is no matter.
+
+  Raises:
+    FileError: there are checkpoints, and none of them can be used.
+    ValueError: naming every entry in which the checkpoint's configuration
+      differs, or an array whose shape or dtype does.
+  """
+  numbers = _numbers(folder / FOLDER)
+  problems = []
+  for number in numbers:
+    path = folder / FOLDER / str(number)
+    try:
+      if num_recorded is not None and number > num_recorded:
+        raise reading.FileError(
+          path, f'metrics.jsonl holds {num_recorded} rounds, and not {number}'
+        )
+      restored = _read(path, like, config)
+    except reading.FileError as error:
+      problems.append(str(error))
+      continue
+    for problem in problems:
+      logging.warning('%s The checkpoint of round %d is used.', problem, number)
+    return restored
+  if numbers:
+    raise reading.FileError(
+      folder / FOLDER,
+      f'no checkpoint can be used ({" ".join(problems)})',
+      'Delete this folder to start again at round 1, or use a new --workdir.',
     )
+  return None
 
-  def restore(self, like: Any, config: dict[str, Any]) -> Restored | None:
-    """The latest checkpoint, or None.
+
+class Writer:
+  """Writes the checkpoints of one run, in the background."""
+
+  def __init__(self, folder: pathlib.Path, *, keep: int = 2):
+    """Makes the folder `checkpoints`.
 
     Args:
-      like: the state that is expected: its structure, shapes and dtypes.
-      config: of this run, as `build.describe` makes it.
-
-    Raises:
-      ValueError: naming every entry in which the checkpoint's configuration
-        differs, or a tensor whose shape or dtype does.
+      folder: of the run, which nobody else writes to.
+      keep: how many checkpoints stay.
     """
-    step = self._manager.latest_step()
-    if step is None:
-      return None
-    run = self._manager.restore(
-      step, args=orbax.args.Composite(run=orbax.args.JsonRestore())
-    )['run']
-    changes = differences(run['config'], config)
-    if changes:
-      raise ValueError(
-        f'The checkpoint in {self._manager.directory} was written with'
-        f' another config: {"; ".join(changes)}. Use the same config, or a'
-        ' new --workdir.'
-      )
-    found = self._manager.item_metadata(step)['state']
-    _check_same(like, found)
-    state = self._manager.restore(
-      step,
-      args=orbax.args.Composite(
-        state=orbax.args.StandardRestore(
-          jax.tree.map(orbax.utils.to_shape_dtype_struct, like)
-        )
-      ),
-    )['state']
-    # Orbax ties them to one device; a round spreads them over all.
-    state = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state)
-    return Restored(state, run['next_round'])
+    self._folder = folder / FOLDER
+    self._folder.mkdir(parents=True, exist_ok=True)
+    self._keep = keep
+    self._thread = futures.ThreadPoolExecutor(1, 'checkpoints')
+    self._pending: futures.Future | None = None
 
   def save(self, state: Any, next_round: int, config: dict[str, Any]) -> None:
-    """Writes a checkpoint in the background; complete, or not there at all."""
-    self._manager.save(
-      next_round,
-      args=orbax.args.Composite(
-        state=orbax.args.StandardSave(state),
-        run=orbax.args.JsonSave({'next_round': next_round, 'config': config}),
-      ),
+    """Starts to write a checkpoint; it is complete, or not there at all.
+
+    Raises:
+      OSError: the one before could not be written.
+    """
+    self.wait()
+    # Copies, because the next round consumes the state.
+    state = jax.tree.map(np.array, state)
+    self._pending = self._thread.submit(
+      _write, self._folder, state, next_round, config, self._keep
     )
 
+  def check(self) -> None:
+    """Raises the error of `wait` where it is known already."""
+    if self._pending is not None and self._pending.done():
+      self.wait()
+
+  def wait(self) -> None:
+    """Waits for what is being written.
+
+    Raises:
+      OSError: it could not be written; the checkpoints before it are untouched.
+    """
+    pending, self._pending = self._pending, None
+    if pending is None:
+      return
+    try:
+      pending.result()
+    except Exception as error:
+      raise OSError(
+        f'A checkpoint in {self._folder} could not be written'
+        f' ({arrays.reason(error)}). The checkpoints before it are untouched.'
+      ) from error
+
   def close(self) -> None:
-    """Waits for what is still being written."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    """Waits for what is being written, as `wait` does, and ends the thread."""
+    try:
+      self.wait()
+    finally:
+      self._thread.shutdown()
 
 
 def differences(
@@ -113,20 +176,92 @@ def differences(
   return changes
 
 
-def _check_same(like: Any, found: Any) -> None:
-  """Orbax casts silently: shapes and dtypes are compared before it can."""
+def _numbers(folder: pathlib.Path) -> list[int]:
+  """After how many rounds there are checkpoints, the newest first."""
+  try:
+    names = [path.name for path in folder.iterdir()]
+  except (FileNotFoundError, NotADirectoryError):
+    return []
+  # Text such as '007' and '²' is none of our names.
+  return sorted(int(n) for n in names if re.fullmatch('[1-9][0-9]*', n))[::-1]
 
-  def describe(tree):
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-      jax.tree_util.keystr(path, simple=True, separator='.'): (
-        f'{leaf.dtype}{list(leaf.shape)}'
-      )
-      for path, leaf in leaves
+
+def _write(
+  folder: pathlib.Path,
+  state: Any,
+  next_round: int,
+  config: dict[str, Any],
+  keep: int,
+) -> None:
+  """Writes a checkpoint under a temporary name, renames it, removes old ones."""
+  path = folder / str(next_round)
+  temporary = files.temporary_name(path)
+  try:
+    temporary.mkdir()
+    arrays.write(temporary / 'state', state)
+    content = {
+      'next_round': next_round,
+      'config': files.to_json(config),
+      'arrays': arrays.checksums(state),
     }
+    whole = {'content': content, 'crc32': _crc32(content)}
+    files.write_json(temporary / _RUN, whole)
+    _remove(path)  # A damaged one of this name may be there.
+    temporary.rename(path)
+  finally:
+    files.remove(temporary)
+  numbers = _numbers(folder)
+  # Newer ones are of a time before the run went back to an older one.
+  older = [number for number in numbers if number <= next_round]
+  for number in {*numbers} - {*older[:keep]}:
+    _remove(folder / str(number))
 
-  changes = differences(describe(found), describe(like))
+
+def _remove(path: pathlib.Path) -> None:
+  """Removes a checkpoint; a crash leaves no half of it under its name."""
+  temporary = files.temporary_name(path)
+  if path.exists():
+    path.rename(temporary)
+    files.remove(temporary)
+
+
+def _read(path: pathlib.Path, like: Any, config: dict[str, Any]) -> Restored:
+  """Reads a checkpoint; see `restore` for the errors."""
+  try:
+    run = reading.read_json(path / _RUN, _SHAPE)
+  except FileNotFoundError as error:
+    raise reading.FileError(
+      path, f'there is no {_RUN}: damaged, or of version 0.2.0 or older'
+    ) from error
+  content = run['content']
+  if run['crc32'] != _crc32(content) or path.name != str(content['next_round']):
+    raise reading.FileError(path / _RUN, 'its checksum does not match')
+  changes = differences(
+    configs.deciding(content['config']), configs.deciding(config)
+  )
   if changes:
     raise ValueError(
-      f'The checkpoint does not fit: {"; ".join(changes)}. Use a new --workdir.'
+      f'The checkpoint {path} was written with another config:'
+      f' {"; ".join(changes)}. Use the same config, or a new --workdir.'
     )
+  types = {name: array['type'] for name, array in content['arrays'].items()}
+  changes = differences(types, arrays.types(like))
+  if changes:
+    raise ValueError(
+      f'The checkpoint {path} does not fit: {"; ".join(changes)}. Use a new'
+      ' --workdir.'
+    )
+  state = arrays.read(path / 'state', like)
+  found = arrays.checksums(state)
+  for name, array in content['arrays'].items():
+    if found[name] != array:
+      raise reading.FileError(
+        path / 'state', f'the checksum of {name} does not match'
+      )
+  # Without a device: a round spreads them over all.
+  return Restored(jax.tree.map(jnp.asarray, state), content['next_round'])
+
+
+def _crc32(content: dict[str, Any]) -> str:
+  """Of JSON, whatever the order of its keys is."""
+  return f'{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}'

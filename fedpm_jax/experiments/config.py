@@ -25,7 +25,7 @@ from fedpm_jax.algorithms import ALGORITHMS
 from fedpm_jax.compressors import COMPRESSORS
 from fedpm_jax.experiments import options
 from fedpm_jax.experiments.options import Option, option
-from fedpm_jax.experiments.schedules import SCHEDULES
+from fedpm_jax.experiments.schedules import OF_ANY_LENGTH, SCHEDULES
 
 if TYPE_CHECKING:
 
@@ -50,9 +50,13 @@ KEYS: dict[str, Option] = {
   'algorithm': option('fedpm', f'what clients train: {", ".join(ALGORITHMS)}'),
   'data.name': option('digits', 'digits is embedded; else a TFDS name'),
   'data.dir': option(
-    '', 'of TFDS; empty: $TFDS_DATA_DIR, ~/tensorflow_datasets'
+    '',
+    'of TFDS; empty: $TFDS_DATA_DIR, ~/tensorflow_datasets',
+    decides=False,
   ),
-  'data.cache_dir': option('', 'of decoded arrays; empty: in the folder above'),
+  'data.cache_dir': option(
+    '', 'of decoded arrays; empty: in the folder above', decides=False
+  ),
   'data.partition': option('iid', 'iid, c_max, classes or dirichlet'),
   'data.classes_per_client': option(2, 'for c_max and classes'),
   'data.alpha': option(0.3, 'for dirichlet; small is more skewed'),
@@ -78,7 +82,10 @@ KEYS: dict[str, Option] = {
     False, 'refuse what needs the server to know random numbers of clients'
   ),
   'wire.keep_every': option(
-    10, 'keep the masks of every n-th round for report --bits; 0: of none', 0
+    10,
+    'keep the masks of every n-th round for report --bits; 0: of none',
+    0,
+    decides=False,
   ),
   'execution.lowering': option(
     'auto', 'of convolutions: auto, winograd, mixed, im2col or lax'
@@ -86,16 +93,18 @@ KEYS: dict[str, Option] = {
   'execution.dtype': option(
     'float32', 'of activations; bfloat16 on a GPU or TPU'
   ),
-  'execution.devices': option(0, 'at most so many; 0: all', 0),
+  'execution.devices': option(0, 'at most so many; 0: all', 0, decides=False),
   'execution.chunk': option(1, 'clients vectorised at a time on a device', 1),
-  'evaluation.every': option(1, 'rounds', 1),
-  'evaluation.batch_size': option(250, 'test images at a time', 1),
-  'checkpoint.every': option(10, 'rounds', 1),
-  'checkpoint.keep': option(2, 'checkpoints', 1),
+  'evaluation.every': option(1, 'rounds', 1, decides=False),
+  'evaluation.batch_size': option(
+    250, 'test images at a time', 1, decides=False
+  ),
+  'checkpoint.every': option(10, 'rounds', 1, decides=False),
+  'checkpoint.keep': option(2, 'checkpoints', 1, decides=False),
 }
 
 # Where a run finds its data is no part of the experiment.
-_NOT_COMPARED = (('data', 'dir'), ('data', 'cache_dir'))
+_NOT_WRITTEN = (('data', 'dir'), ('data', 'cache_dir'))
 
 
 def _optimizers() -> dict[str, Callable[..., Any]]:
@@ -168,7 +177,7 @@ def options_of(config: Config, name: str) -> dict[str, Any]:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-  """The nested dict of what determines a run.
+  """The nested dict that config.json holds.
 
   Options of rows that the run does not use are left out.  `build.describe` adds
   the objects that are handed over in place of names.
@@ -179,9 +188,31 @@ def to_dict(config: Config) -> dict[str, Any]:
     for name, value in config.to_dict().items()
     if name in used or name not in ROW_OPTIONS
   }
-  for section, name in _NOT_COMPARED:
+  for section, name in _NOT_WRITTEN:
     plain[section].pop(name)
   return json.loads(json.dumps(plain))
+
+
+def deciding(plain: dict[str, Any]) -> dict[str, Any]:
+  """What decides the numbers of a run: a run goes on where this is the same.
+
+  Left out is what may change: how often a run is evaluated, say.  The number of
+  rounds may change too, unless the learning rate follows a schedule over them.
+
+  Args:
+    plain: as `to_dict` or `build.describe` made it.
+  """
+  plain = copy.deepcopy(plain)
+  free = [path for path, entry in KEYS.items() if not entry.decides]
+  optimizer = plain.get('optimizer')
+  if isinstance(optimizer, dict) and optimizer.get('schedule') in OF_ANY_LENGTH:
+    free.append('rounds')
+  for path in free:
+    section, _, name = path.rpartition('.')
+    inner = plain.get(section) if section else plain
+    if isinstance(inner, dict):
+      inner.pop(name, None)
+  return plain
 
 
 def from_dict(plain: dict[str, Any], parts: Iterable[str] = ()) -> Config:

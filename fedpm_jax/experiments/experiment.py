@@ -8,7 +8,6 @@ Nothing is written, printed or caught here; `experiments.run.train` does that
 around it.
 """
 
-import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -86,7 +85,7 @@ class Experiment:
     Raises:
       ValueError: anything that makes no sense.
     """
-    machine.use_all_cores()  # Before anything starts JAX.
+    machine.start_jax()
     parts = build.Parts(
       dataset, model, algorithm, compressor, optimizer, clients
     )
@@ -264,11 +263,9 @@ class Experiment:
     Raises:
       ValueError: there is none, or it belongs to another configuration.
     """
-    folder = pathlib.Path(workdir) / 'checkpoints'
-    restored = None
-    if folder.is_dir():
-      with contextlib.closing(checkpoint.Checkpoints(folder)) as checkpoints:
-        restored = checkpoints.restore(self.blank_state(), self.description)
+    restored = checkpoint.restore(
+      pathlib.Path(workdir), self.blank_state(), self.description
+    )
     if restored is None:
       raise ValueError(f'There is no checkpoint in {workdir}.')
     return restored

@@ -27,17 +27,26 @@ class Option(NamedTuple):
     kind: bool, int, float or str.
     meaning: in a few words.
     at_least: the least number that makes sense; None where others check it.
+    decides: whether it decides what is computed.  What does not may change
+      while a run goes on.
   """
 
   default: Any
   kind: type
   meaning: str
   at_least: int | None = None
+  decides: bool = True
 
 
-def option(default: Any, meaning: str, at_least: int | None = None) -> Option:
+def option(
+  default: Any,
+  meaning: str,
+  at_least: int | None = None,
+  *,
+  decides: bool = True,
+) -> Option:
   """An option whose type is that of its default."""
-  return Option(default, type(default), meaning, at_least)
+  return Option(default, type(default), meaning, at_least, decides)
 
 
 def of(function: Callable[..., Any]) -> dict[str, Option]:

@@ -64,3 +64,6 @@ SCHEDULES: dict[str, Callable[..., Factor | None]] = {
   'cosine': cosine,
   'step': step,
 }
+
+# Their factors do not depend on the number of rounds, so a run may grow.
+OF_ANY_LENGTH = ('constant', 'step')

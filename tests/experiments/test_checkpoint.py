@@ -1,14 +1,22 @@
 """Checkpoints: bit-exact, complete, and only for the run they belong to."""
 
+import contextlib
+import json
+import pathlib
+import shutil
+
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
+from absl import logging
 
-from fedpm_jax.experiments import checkpoint
+from fedpm_jax.experiments import arrays, checkpoint
 from fedpm_jax.protocol.server import Held
 from fedpm_jax.simulation import rounds
+from fedpm_jax.system import reading
 
 CONFIG = {'seed': 0, 'data': {'name': 'digits'}}
 
@@ -20,70 +28,236 @@ def _state(value):
   return rounds.State(server, optax.adam(0.1).init(scores), known)
 
 
-def _open(tmp_path, keep=2):
-  return checkpoint.Checkpoints(tmp_path / 'checkpoints', keep=keep)
+def _save(folder, *numbers, keep=2):
+  with contextlib.closing(checkpoint.Writer(folder, keep=keep)) as writer:
+    for number in numbers:
+      writer.save(_state(float(number)), number, CONFIG)
+
+
+def _restore(folder, config=CONFIG, **options):
+  return checkpoint.restore(folder, _state(0.0), config, **options)
+
+
+def _names(folder):
+  return {path.name for path in (folder / 'checkpoints').iterdir()}
 
 
 def test_round_trip_keeps_structure_and_bits(tmp_path):
   state = _state(1 / 3)
-  checkpoints = _open(tmp_path)
-  assert checkpoints.restore(state, CONFIG) is None
-  checkpoints.save(state, 4, CONFIG)
-  checkpoints.close()
-  checkpoints = _open(tmp_path)
-  restored = checkpoints.restore(_state(0.0), CONFIG)
-  checkpoints.close()
+  assert _restore(tmp_path) is None
+  with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
+    writer.save(state, 4, CONFIG)
+  restored = _restore(tmp_path)
+  assert restored
   assert restored.next_round == 4
   assert jax.tree.structure(restored.state) == jax.tree.structure(state)
   chex.assert_trees_all_equal(restored.state, state)
   assert restored.state.server['q'].dtype == jnp.uint16
 
 
+def test_what_is_saved_is_the_state_of_that_moment(tmp_path):
+  """The next round consumes the state while it is being written."""
+  x = jnp.full(200_000, 7, jnp.uint16)
+  consume = jax.jit(lambda x: x + 1, donate_argnums=0)
+  with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
+    writer.save({'x': x}, 1, CONFIG)
+    jax.block_until_ready(consume(x))
+  like = {'x': jnp.zeros(200_000, jnp.uint16)}
+  restored = checkpoint.restore(tmp_path, like, CONFIG)
+  assert restored
+  assert x.is_deleted()
+  assert np.all(restored.state['x'] == 7)
+
+
 def test_latest_of_several_wins_and_old_ones_go(tmp_path):
-  checkpoints = _open(tmp_path)
-  for next_round in (1, 2, 3):
-    checkpoints.save(_state(float(next_round)), next_round, CONFIG)
-  restored = checkpoints.restore(_state(0.0), CONFIG)
-  checkpoints.close()
+  _save(tmp_path, 1, 2, 3)
+  restored = _restore(tmp_path)
   assert restored.next_round == 3
   assert restored.state.server['scores'][0] == 3
-  kept = {path.name for path in (tmp_path / 'checkpoints').iterdir()}
-  assert kept == {'2', '3'}
+  assert _names(tmp_path) == {'2', '3'}
 
 
-def test_unfinished_checkpoint_is_not_restored(tmp_path):
-  checkpoints = _open(tmp_path)
-  checkpoints.save(_state(1.0), 1, CONFIG)
-  checkpoints.close()
-  torn = tmp_path / 'checkpoints' / '2.orbax-checkpoint-tmp'
-  torn.mkdir()
-  (torn / 'half').write_bytes(b'written')
-  checkpoints = _open(tmp_path)
-  assert checkpoints.restore(_state(0.0), CONFIG).next_round == 1
-  checkpoints.close()
+def test_a_run_that_went_back_replaces_what_is_newer(tmp_path):
+  _save(tmp_path, 20, 30)
+  (tmp_path / 'checkpoints' / '30' / 'run.json').write_text('damaged')
+  _save(tmp_path, 25)
+  assert _names(tmp_path) == {'20', '25'}
+  _save(tmp_path, 25)  # The name is taken.
+  assert _restore(tmp_path).next_round == 25
+
+
+@pytest.mark.parametrize('name', ['.2.abc.tmp', 'other', '2.orbax', '-1', '²'])
+def test_what_is_no_checkpoint_is_left_alone(tmp_path, name):
+  _save(tmp_path, 1)
+  (tmp_path / 'checkpoints' / name).mkdir()
+  assert _restore(tmp_path).next_round == 1
+
+
+def _empty(path):
+  path.write_bytes(b'')
+
+
+def _cut(path):
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flip(path):
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  path.write_bytes(data)
+
+
+def _change(key, value):
+  def damage(path):
+    whole = json.loads(path.read_text())
+    whole['content'][key] = value
+    path.write_text(json.dumps(whole))
+
+  return damage
+
+
+def _every(damage):
+  """Power loss: all files are there, and none has its content."""
+
+  def damage_all(path):
+    for file in path.rglob('*'):
+      if file.is_file():
+        damage(file)
+
+  return damage_all
+
+
+DAMAGES = {
+  'all files empty': ('', _every(_empty)),
+  'all files cut': ('', _every(_cut)),
+  'no state': ('state', shutil.rmtree),
+  'no manifest': ('state/manifest.ocdbt', pathlib.Path.unlink),
+  'manifest flipped': ('state/manifest.ocdbt', _flip),
+  'data flipped': ('state/d', _every(_flip)),
+  'no run.json': ('run.json', pathlib.Path.unlink),
+  'run.json flipped': ('run.json', _flip),
+  'another round': ('run.json', _change('next_round', 3)),
+  'another seed': ('run.json', _change('config', {'seed': 1})),
+  'no arrays': ('run.json', _change('arrays', {})),
+}
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+  """The warnings of the test, as text."""
+  found = []
+  monkeypatch.setattr(
+    logging, 'warning', lambda text, *rest: found.append(text % rest)
+  )
+  return found
+
+
+@pytest.mark.parametrize('name', DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+  tmp_path, warnings, name
+):
+  _save(tmp_path, 1, 2)
+  inner, damage = DAMAGES[name]
+  damage(tmp_path / 'checkpoints' / '2' / inner)
+  restored = _restore(tmp_path)
+  assert restored.next_round == 1
+  chex.assert_trees_all_equal(restored.state, _state(1.0))
+  (warning,) = warnings
+  assert str(tmp_path / 'checkpoints' / '2') in warning
+  assert 'The checkpoint of round 1 is used.' in warning
+  assert '\n' not in warning
+
+
+def test_no_bit_of_the_arrays_can_change_silently(tmp_path, warnings):
+  """Every file, one bit at each of some places: the state, or the one before."""
+  _save(tmp_path, 1, 2)
+  rng = np.random.default_rng(0)
+  states = {1: _state(1.0), 2: _state(2.0)}
+  found = {1: 0, 2: 0}
+  paths = sorted((tmp_path / 'checkpoints' / '2').rglob('*'))
+  for path in [p for p in paths if p.is_file() and p.stat().st_size]:
+    whole = path.read_bytes()
+    for place in rng.integers(len(whole), size=3):
+      damaged = bytearray(whole)
+      damaged[place] ^= 1 << rng.integers(8)
+      path.write_bytes(damaged)
+      restored = _restore(tmp_path)
+      found[restored.next_round] += 1
+      chex.assert_trees_all_equal(restored.state, states[restored.next_round])
+    path.write_bytes(whole)
+  assert found[1] >= 10, found
+  assert len(warnings) == found[1]
+
+
+def test_where_every_checkpoint_is_damaged_it_is_said_what_to_do(tmp_path):
+  _save(tmp_path, 1, 2)
+  for number in '12':
+    _empty(tmp_path / 'checkpoints' / number / 'run.json')
+  with pytest.raises(reading.FileError) as caught:
+    _restore(tmp_path)
+  message = str(caught.value)
+  assert message.startswith(f'{tmp_path / "checkpoints"}: no checkpoint can be')
+  assert message.count('it is no JSON') == 2
+  assert message.endswith(
+    'Delete this folder to start again at round 1, or use a new --workdir.'
+  )
+  assert '\n' not in message
+
+
+def test_a_checkpoint_without_its_rows_is_not_used(tmp_path, warnings):
+  _save(tmp_path, 1, 2)
+  assert _restore(tmp_path, num_recorded=2).next_round == 2
+  assert _restore(tmp_path, num_recorded=1).next_round == 1
+  assert 'metrics.jsonl holds 1 rounds, and not 2' in warnings[0]
+
+
+def test_what_cannot_be_written_is_one_error_and_leaves_the_one_before(
+  tmp_path, monkeypatch
+):
+  _save(tmp_path, 1)
+
+  def fail(path, state):
+    del state
+    path.mkdir()
+    (path / 'half').write_bytes(b'written')
+    raise ValueError("Many lines\n[os_error_code='28']\nof orbax")
+
+  monkeypatch.setattr(arrays, 'write', fail)
+  with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
+    writer.save(_state(2.0), 2, CONFIG)
+    with pytest.raises(OSError, match=r'not be written \(No space left on'):
+      writer.wait()
+  assert _names(tmp_path) == {'1'}
+  assert _restore(tmp_path).next_round == 1
 
 
 def test_another_config_is_an_error_that_names_the_difference(tmp_path):
-  checkpoints = _open(tmp_path)
-  checkpoints.save(_state(1.0), 1, CONFIG)
+  _save(tmp_path, 1)
   other = {'seed': 1, 'data': {'name': 'mnist'}}
   with pytest.raises(ValueError, match='another config') as error:
-    checkpoints.restore(_state(0.0), other)
-  checkpoints.close()
+    _restore(tmp_path, other)
+  assert not isinstance(error.value, reading.FileError)
   assert "data.name: 'digits' there, 'mnist' here" in str(error.value)
   assert 'seed: 0 there, 1 here' in str(error.value)
 
 
+def test_what_decides_no_number_may_differ(tmp_path):
+  often = {'evaluation': {'every': 1}, 'checkpoint': {'keep': 2}}
+  rarely = {'evaluation': {'every': 7}, 'checkpoint': {'keep': 9}}
+  with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
+    writer.save(_state(1.0), 1, CONFIG | often)
+  assert _restore(tmp_path, CONFIG | rarely)
+
+
 def test_another_dtype_is_an_error_and_not_a_cast(tmp_path):
-  checkpoints = _open(tmp_path)
-  checkpoints.save(_state(1.0), 1, CONFIG)
+  _save(tmp_path, 1)
   other = _state(0.0)
-  other.server['q'] = jnp.zeros(5, jnp.uint32)
-  with pytest.raises(
-    ValueError, match=r"q: 'uint16\[5\]' there, 'uint32\[5\]' here"
-  ):
-    checkpoints.restore(other, CONFIG)
-  checkpoints.close()
+  other = other._replace(
+    server=other.server | {'q': other.server['q'].astype(jnp.int32)}
+  )
+  message = r'server\.q: .uint16\[5\]. there, .int32\[5\]. here'
+  with pytest.raises(ValueError, match=message):
+    checkpoint.restore(tmp_path, other, CONFIG)
 
 
 @pytest.mark.parametrize(
