@@ -4,15 +4,17 @@
 of these names: `python -m fedpm_jax.train` is the same.
 """
 
+import contextlib
 import difflib
 import importlib
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fedpm_jax.system import allocator
+from fedpm_jax.system import allocator, text
 
 if TYPE_CHECKING:
   from fedpm_jax.experiments.config_files import Loaded
@@ -106,12 +108,12 @@ def parse(
   return Arguments(found, overrides, rest)
 
 
-def _value(name: str, text: str, default: Any) -> Any:
+def _value(name: str, word: str, default: Any) -> Any:
   """A flag's value, of the type of its default."""
   from fedpm_jax.experiments import options
 
   try:
-    return options.parse(text, type(default))
+    return options.parse(word, type(default))
   except ValueError as error:
     raise ValueError(f'--{name}: {error}.') from error
 
@@ -132,11 +134,14 @@ def configuration(arguments: Arguments) -> 'Loaded':
 
   nothing_left(arguments)
   loaded = config_files.read(arguments.flags['config'])
-  for path, text in arguments.overrides:
-    config.override(loaded.config, path, text)
-  for path, _ in arguments.overrides:
+  original = loaded.config.copy_and_resolve_references()
+  for path, value in arguments.overrides:
+    config.override(loaded.config, path, value)
+  changed = {path for path, _ in arguments.overrides}
+  for path in changed:
     config.check_used(loaded.config, path)
-  return loaded
+  name = config_files.name_with_changes(loaded, original, changed)
+  return loaded._replace(name=name)
 
 
 def list_of_keys(configuration: Any) -> str:
@@ -167,18 +172,42 @@ def guarded(program: Callable[[], None]) -> None:
 
   from fedpm_jax.codecs.base import WireError
 
-  logging.set_verbosity(logging.WARNING)  # Orbax tells all that it does.
+  logging.set_verbosity(logging.WARNING)
+  for stream in (sys.stdout, sys.stderr):
+    # A terminal that knows no 'ö' gets an escape, and no exception.
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace')
   try:
     program()
+    sys.stdout.flush()
+  except BrokenPipeError:  # Somebody reads no further: `... | head`.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + signal.SIGPIPE)
   except WireError:  # In a simulation no user can cause it.
     raise
-  except (ValueError, OSError, FloatingPointError) as error:
-    if os.environ.get('FEDPM_TRACEBACK'):
-      raise
-    sys.exit(f'error: {error} (FEDPM_TRACEBACK=1 shows where)')
   except KeyboardInterrupt:
     print('Stopped; the same command continues.', file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
+  except Exception as error:
+    line = _line(error)
+    if line is None or os.environ.get('FEDPM_TRACEBACK'):
+      raise
+    sys.exit(f'error: {text.printable(line)} (FEDPM_TRACEBACK=1 shows where)')
+
+
+def _line(error: Exception) -> str | None:
+  """What to say of an error that a user can cause; None for a bug."""
+  if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
+    return (
+      'There is not enough memory. Less of it is needed with a smaller'
+      ' config.batch_size, config.execution.chunk or'
+      f' config.evaluation.batch_size. ({error})'
+    )
+  if isinstance(error, OSError) and error.filename and error.strerror:
+    return f'{error.filename}: {error.strerror}.'
+  if isinstance(error, ValueError | OSError | FloatingPointError):
+    return str(error)
+  return None
 
 
 class Interruptible:
@@ -216,7 +245,7 @@ class Interruptible:
     if number == signal.SIGINT:
       if self.signal == number:
         raise KeyboardInterrupt
-      print(
-        '\nThe round ends first; Ctrl-C again does not wait.', file=sys.stderr
-      )
+      # Not `print`, which may be what the signal has interrupted.
+      with contextlib.suppress(OSError):
+        os.write(2, b'\nThe round ends first; Ctrl-C again does not wait.\n')
     self.signal = number

@@ -22,8 +22,12 @@ if __name__ == '__main__':
 import pathlib
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from fedpm_jax import cli
+
+if TYPE_CHECKING:
+  from fedpm_jax.experiments import sweeps
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,27 +51,37 @@ def _run(argv: list[str]) -> None:
       f' {name!r} and {jobs}.'
     )
   # Heavy imports wait until the flags are right.
-  from fedpm_jax.experiments import config_files, run, sweeps
-  from fedpm_jax.system import files, machine
+  from fedpm_jax.experiments import config_files, sweeps
+  from fedpm_jax.system import files, lock
 
   path = config_files.find(name, 'sweeps')
   sweep = sweeps.read(path)
   folder = pathlib.Path(workdir or pathlib.Path('runs') / path.stem)
   runs = sweeps.select(sweep, only)
   order = [str(sweeps.directory(run.labels)) for run in sweep]
-  files.write_json(folder / 'sweep.json', order)
-  if not jobs:
-    machine.keep_compiled_programs()
+  with lock.locked(folder):
+    files.write_json(folder / 'sweep.json', order)
+    sys.exit(_execute(runs, folder, jobs, path))
+
+
+def _execute(
+  runs: list['sweeps.Run'], folder: pathlib.Path, jobs: int, path: pathlib.Path
+) -> int:
+  """The exit code, after what a signal has to do with it."""
+  from fedpm_jax.experiments import run, sweeps
+  from fedpm_jax.system import machine
+
   if jobs:
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(sweeps.execute(runs, folder, jobs=jobs, source=path))
+    return sweeps.execute(runs, folder, jobs=jobs, source=path)
+  machine.keep_compiled_programs()
   with cli.Interruptible() as interrupted:
     stop = interrupted.is_set
     try:
-      sys.exit(sweeps.execute(runs, folder, jobs=0, source=path, stop=stop))
+      return sweeps.execute(runs, folder, jobs=0, source=path, stop=stop)
     except run.Stopped as stopped:
       print(f'\n{stopped}', file=sys.stderr)
-      sys.exit(interrupted.exit_code())
+      return interrupted.exit_code()
 
 
 def _interrupt(*_: object) -> None:

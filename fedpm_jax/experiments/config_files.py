@@ -8,8 +8,10 @@ objects of one's own, as keyword arguments of `Experiment` (dataset, model,
 
 import difflib
 import functools
+import hashlib
 import importlib.util
 import pathlib
+import re
 import sys
 import types
 from typing import Any, NamedTuple
@@ -18,6 +20,8 @@ from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments.config import Config
 
 PACKAGE = pathlib.Path(__file__).parents[1]
+_NOT_IN_NAMES = re.compile(r'[^A-Za-z0-9_.,=+-]')
+_MAX_NAME = 120  # characters; file systems take 255 bytes
 
 
 class Loaded(NamedTuple):
@@ -121,3 +125,35 @@ def read(text: str) -> Loaded:
       raise
     raise ValueError(f'{path}: {said}') from error
   return Loaded(argument or path.stem, config, module)
+
+
+def name_with_changes(
+  loaded: Loaded, original: Config, changed: set[str]
+) -> str:
+  """The name of a configuration, with what a command line changes of it.
+
+  So runs that differ have different folders, and a run that only grows, or is
+  evaluated more often, keeps its folder.
+
+  Args:
+    loaded: with the changes.
+    original: without them.
+    changed: the dotted keys that the command line sets.
+
+  Returns:
+    Such as 'digits,seed=1,fedpm.lambda_0=2.0', fit for a folder's name.
+  """
+  plain = configs.deciding(configs.to_dict(loaded.config))
+  words = [loaded.name]
+  for path in configs.every_key():
+    value = configs.get(loaded.config, path)
+    section, _, key = path.rpartition('.')
+    decides = key in (plain.get(section, {}) if section else plain)
+    if path in changed and decides and value != configs.get(original, path):
+      words.append(f'{path}={value}')
+  exact = ','.join(words)
+  name = _NOT_IN_NAMES.sub('_', exact)
+  if name == exact and len(name) <= _MAX_NAME:
+    return name
+  unique = hashlib.sha256(exact.encode()).hexdigest()[:8]
+  return f'{name[:_MAX_NAME]},{unique}'

@@ -1,6 +1,7 @@
 """A run that is recorded: files, checkpoints, pictures; how it continues."""
 
 import contextlib
+import hashlib
 import pathlib
 import threading
 import time
@@ -8,14 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 import tqdm
+from absl import logging
 
 from fedpm_jax.data import partition
-from fedpm_jax.experiments import checkpoint
+from fedpm_jax.experiments import checkpoint, starts
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.experiment import Experiment
 from fedpm_jax.reports import archive, plots, records
 from fedpm_jax.reports import summary as summaries
-from fedpm_jax.system import files
+from fedpm_jax.system import files, lock, reading, text
+
+_PICTURES = ('curves.png', 'partition.png')
 
 
 class Stopped(Exception):
@@ -45,7 +49,8 @@ def train(
 
   Args:
     config: of `fedpm_jax.config`, changed at will.
-    workdir: where everything is written; a second call continues there.
+    workdir: where everything is written; a second call continues there, and
+      `config.rounds` may be more by then.
     verbose: whether to print progress and tables.
     stop: asked after each round; where it says yes, a checkpoint is written.
     **parts: objects in place of what the configuration names; see `Experiment`.
@@ -55,49 +60,121 @@ def train(
 
   Raises:
     ValueError: the configuration makes no sense, or is not the one that the
-      folder's checkpoint was written with.
+      folder's checkpoint was written with; another process writes to the
+      folder; its files are damaged beyond repair.
+    OSError: something could not be written; the files before it are whole.
     FloatingPointError: training diverged; the last checkpoint is untouched.
     Stopped: `stop` said so.
   """
   started = time.perf_counter()
   workdir = pathlib.Path(workdir)
-  say = print if verbose else lambda *_: None
+  say = _say if verbose else lambda _: None
+  try:
+    str(workdir).encode()
+  except UnicodeEncodeError as error:  # Orbax takes no other names.
+    raise ValueError(
+      f'A --workdir must be text in UTF-8, got {str(workdir)!r}.'
+    ) from error
   run = Experiment(config, **parts)
-  with contextlib.closing(
-    checkpoint.Checkpoints(workdir / 'checkpoints', keep=config.checkpoint.keep)
-  ) as checkpoints:
-    restored = checkpoints.restore(run.blank_state(), run.description)
-    if restored:
-      run.set_state(restored.state, restored.next_round)
-    is_over = run.next_round >= run.num_rounds
-    if is_over and (workdir / 'summary.json').exists():
-      say(f'{workdir} is finished: nothing to do.')
-      return files.read_json(workdir / 'summary.json')
+  with lock.locked(workdir):
+    files.remove_temporary(workdir)  # of processes that were killed
+    recorded = records.read_rows(workdir / 'metrics.jsonl')
+    seconds_before = max(
+      (row.get('time/total_s') or 0 for row in recorded), default=0
+    )
+    clock = lambda: seconds_before + time.perf_counter() - started
+    _continue(run, workdir, len(recorded), say)
+    if run.next_round == run.num_rounds:
+      summary = finished(workdir)
+      if summary and summary['last']['round_idx'] == run.num_rounds - 1:
+        say(f'{workdir} is finished.')
+        say(summaries.table(summary))
+        return summary
+      clock = lambda: seconds_before  # Its files are written anew, no more.
+    else:
+      # It is of fewer rounds, if it is there.
+      (workdir / 'summary.json').unlink(missing_ok=True)
+      starts.note(workdir, run.next_round)
     files.write_json(workdir / 'config.json', run.description)
     with contextlib.closing(
       records.Recorder(workdir / 'metrics.jsonl', next_round=run.next_round)
     ) as recorder:
-      _train(run, config, workdir, checkpoints, recorder, verbose, stop)
-  return _finish(run, recorder.rows, workdir, started, say)
+      _train(run, workdir, recorder, clock, verbose, stop)
+    return _finish(run, recorder.rows, workdir, clock, say)
+
+
+def _continue(
+  run: Experiment,
+  workdir: pathlib.Path,
+  num_recorded: int,
+  say: Callable[[str], None],
+) -> None:
+  """Sets the run to its last checkpoint, if there is one."""
+  restored = checkpoint.restore(
+    workdir,
+    run.blank_state(),
+    run.description,
+    num_recorded=num_recorded,
+  )
+  if restored is None:
+    if num_recorded:
+      say(f'{workdir} has no checkpoint yet: it starts again at round 1.')
+    return
+  if restored.next_round > run.num_rounds:
+    raise ValueError(
+      f'config.rounds = {run.num_rounds}, but {workdir} holds'
+      f' {restored.next_round} rounds: rounds can only grow. Use a new'
+      ' --workdir.'
+    )
+  run.set_state(restored.state, restored.next_round)
+  if run.next_round < run.num_rounds:
+    say(f'{workdir} continues at round {run.next_round + 1}.')
+
+
+def finished(workdir: pathlib.Path) -> dict[str, Any] | None:
+  """The summary of a run, if it has come to its end and its files are whole.
+
+  None where one is missing or damaged, which is told of: the same command makes
+  all of them again, from the last checkpoint and the rows.
+  """
+  try:
+    summary = summaries.read(workdir / 'summary.json')
+    model = (workdir / 'model.fedpm').read_bytes()
+  except FileNotFoundError:
+    return None
+  except (reading.FileError, OSError) as error:
+    logging.warning('%s It is written anew.', error)
+    return None
+  if hashlib.sha256(model).hexdigest() != summary['model'].get('sha256'):
+    logging.warning('%s/model.fedpm is damaged. It is written anew.', workdir)
+    return None
+  if not all((workdir / name).is_file() for name in _PICTURES):
+    return None
+  return summary
 
 
 def _train(
   run: Experiment,
-  config: Config,
   workdir: pathlib.Path,
-  checkpoints: checkpoint.Checkpoints,
   recorder: records.Recorder,
+  clock: Callable[[], float],
   verbose: bool,
   stop: Callable[[], bool] | None,
 ) -> None:
   """Runs the rounds that are left, and records each before the next."""
-  last = run.num_rounds - 1
+  config, last = run.config, run.num_rounds - 1
+  if run.next_round > last:
+    return
   due = lambda t, every: checkpoint.is_due(t, every=every, last=last)
   warm_up = threading.Thread(target=_warm_up, args=(run,))
-  # Made first, so that the thread has no part in it.
-  _ = run.state
-  warm_up.start()
-  with _Progress(run.next_round, run.num_rounds, verbose) as progress:
+  with (
+    contextlib.closing(
+      checkpoint.Writer(workdir, keep=config.checkpoint.keep)
+    ) as checkpoints,
+    _Progress(run.next_round, run.num_rounds, verbose) as progress,
+  ):
+    _ = run.state  # Made first, so that the thread has no part in it.
+    warm_up.start()
     while run.next_round <= last:
       t = run.next_round
       keep = config.wire.keep_every and due(t, config.wire.keep_every)
@@ -109,43 +186,65 @@ def _train(
       if due(t, config.evaluation.every):
         warm_up.join()
         row |= run.evaluate()
-      recorder.append(row)
+      recorder.append(row | {'time/total_s': clock()})
       progress.show(row)
+      checkpoints.check()
       stopped = stop is not None and stop()
       if stopped or due(t, config.checkpoint.every):
         checkpoints.save(run.state, run.next_round, run.description)
       if stopped and t < last:
+        checkpoints.wait()
         raise Stopped(run.next_round)
 
 
 def _warm_up(run: Experiment) -> None:
   """What is needed later, made ready while XLA compiles the first round."""
-  run.warm_up()
-  plots.warm_up()
+  # Whatever fails here fails again, and is told of, where it is needed.
+  with contextlib.suppress(Exception):
+    run.warm_up()
+    plots.warm_up()
 
 
 def _finish(
   run: Experiment,
   rows: list[dict[str, Any]],
   workdir: pathlib.Path,
-  started: float,
-  say: Callable[..., None],
+  clock: Callable[[], float],
+  say: Callable[[str], None],
 ) -> dict[str, Any]:
-  """Writes the model, the plots and the summary; tells the table."""
+  """Writes the model, the pictures and the summary; tells the table."""
   model = run.model()
   model.save(workdir / 'model.fedpm')
   data = run.dataset
   counts = partition.label_counts(
     run.client_examples, data.y_train, data.num_classes
   )
-  plots.curves(rows, workdir / 'curves.png', title=workdir.name)
-  plots.partition(counts, workdir / 'partition.png', title=workdir.name)
-  summary = summaries.summarise(rows, run.description, model)
-  summary['time/process_s'] = time.perf_counter() - started
+  for name, draw in zip(
+    _PICTURES,
+    (
+      lambda path: plots.curves(rows, path, title=workdir.name),
+      lambda path: plots.partition(counts, path, title=workdir.name),
+    ),
+    strict=True,
+  ):
+    try:
+      draw(workdir / name)
+    except Exception as error:  # No picture is worth a run.
+      logging.warning('%s could not be drawn: %s', workdir / name, error)
+  summary = summaries.summarise(rows, run.description, model) | {
+    'starts': starts.read(workdir),
+    'time/total_s': clock(),
+  }
   files.write_json(workdir / 'summary.json', summary)
   say(summaries.table(summary))
   say(summaries.file_list(workdir))
   return summary
+
+
+def _say(message: str) -> None:
+  """Prints; a terminal that is gone, or has other letters, stops no run."""
+  with contextlib.suppress(OSError, ValueError):
+    print('\n'.join(map(text.printable, message.split('\n'))), flush=True)
 
 
 class _Progress:
@@ -165,13 +264,14 @@ class _Progress:
     return self
 
   def __exit__(self, *_: object) -> None:
-    self._bar.close()
+    with contextlib.suppress(OSError, ValueError):
+      self._bar.close()
 
   def show(self, row: dict[str, Any]) -> None:
     """One more round is done."""
     if not self._verbose:
       return
-    text = ' '.join(
+    numbers = ' '.join(
       f'{label} {row[name]:.3f}'
       for label, name in (
         ('sampled', 'eval/accuracy_sampled'),
@@ -182,9 +282,10 @@ class _Progress:
       )
       if name in row
     )
-    self._bar.set_postfix_str(text, refresh=False)
-    self._bar.update()
+    with contextlib.suppress(OSError, ValueError):  # as in `_say`
+      self._bar.set_postfix_str(numbers, refresh=False)
+      self._bar.update()
     every = max(1, self._total // 10)
     due = checkpoint.is_due(row['round_idx'], every=every, last=self._total - 1)
     if self._bar.disable and due:
-      print(f'round {row["round_idx"] + 1:4d}  {text}', flush=True)
+      _say(f'round {row["round_idx"] + 1:4d}  {numbers}')

@@ -19,7 +19,7 @@ import tqdm
 from fedpm_jax.experiments import build, config_files, workers
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments.config import Config
-from fedpm_jax.experiments.run import train
+from fedpm_jax.experiments.run import finished, train
 from fedpm_jax.system import files
 
 _NEEDED = ('data', 'method', 'seed')  # labels that every run has
@@ -128,15 +128,19 @@ def select(runs: list[Run], only: list[str]) -> list[Run]:
 
 def is_finished(folder: pathlib.Path, run: Run) -> bool:
   """Whether the folder holds the finished run of just this configuration."""
-  if not (folder / 'summary.json').exists():
+  summary = finished(folder)
+  if summary is None:
     return False
-  there = files.read_json(folder / 'config.json')
   try:
     parts = build.Parts(**run.parts()) if run.parts else build.NO_PARTS
-    here = build.describe(run.config, parts)
+    here = files.to_json(build.describe(run.config, parts))
   except Exception:  # The run itself will say what is wrong.
     return False
-  return there == files.to_json(here)
+  there = summary['config']
+  return (
+    configs.deciding(there) == configs.deciding(here)
+    and there['rounds'] == here['rounds']
+  )
 
 
 def prepare(

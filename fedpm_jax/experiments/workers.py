@@ -22,7 +22,7 @@ import jax
 from absl import logging
 
 from fedpm_jax.experiments.run import Stopped
-from fedpm_jax.system import files, machine
+from fedpm_jax.system import files, machine, text
 
 _DIED = 'The process died, by a signal or for want of memory.'
 
@@ -115,7 +115,13 @@ def run_one(
   folder.mkdir(parents=True, exist_ok=True)
   accuracy = error = None
   with (
-    open(folder / 'log.txt', 'a', buffering=1) as log,
+    open(
+      folder / 'log.txt',
+      'a',
+      buffering=1,
+      encoding='utf-8',
+      errors='backslashreplace',
+    ) as log,
     contextlib.redirect_stdout(log),
     contextlib.redirect_stderr(log),
   ):
@@ -143,11 +149,12 @@ def _note(folder: pathlib.Path, exception: BaseException) -> str:
   if isinstance(exception, BrokenProcessPool):
     reason, place = _DIED, []
   else:
-    message = str(exception).partition('\n')[0]
+    message = text.printable(str(exception).partition('\n')[0])
     reason = f'{type(exception).__name__}: {message}'
     place = traceback.format_exception(exception)
   files.write_bytes(
-    folder / 'error.txt', '\n'.join([reason, '', *place]).encode()
+    folder / 'error.txt',
+    '\n'.join([reason, '', *place]).encode(errors='backslashreplace'),
   )
   return reason
 

@@ -35,6 +35,7 @@ UNITS = {
   'time/clients_s': 'of it, until the last symbols are on the host',
   'time/wire_s': 'CPU time of coding and decoding all messages',
   'time/eval_s': 'wall time of the evaluation',
+  'time/total_s': 'wall time of all starts until then, set-up included',
 }
 
 

@@ -1,5 +1,6 @@
 """From the rows of a run to its summary and a table."""
 
+import hashlib
 import importlib.metadata
 import pathlib
 import platform
@@ -11,6 +12,7 @@ import numpy as np
 from fedpm_jax import masks
 from fedpm_jax.protocol import model_file
 from fedpm_jax.reports import plots
+from fedpm_jax.system import files
 from fedpm_jax.system.version import __version__
 
 _PACKAGES = ('jax', 'flax', 'optax', 'numpy', 'constriction')
@@ -49,6 +51,7 @@ def summarise(
     'model': {
       'num_parameters': len(model.values),
       'bytes': model.num_bytes,
+      'sha256': hashlib.sha256(model.data).hexdigest(),
       'bpp': model.bpp,
       'times_smaller_than_float32': model.ratio,
     }
@@ -73,6 +76,11 @@ def _densities(model: model_file.Model) -> dict[str, Any]:
     'density': float(np.mean(model.mask)),
     'density_per_tensor': {name: float(np.mean(x)) for name, x in names},
   }
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+  """To come."""
+  return files.read_json(path)
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -108,6 +116,7 @@ def file_list(workdir: pathlib.Path) -> str:
     'metrics.jsonl': 'a row a round',
     'summary.json': 'last and best metrics, config, versions',
     'config.json': 'the configuration',
+    'starts.jsonl': 'when, where and how it was started',
     'model.fedpm': 'the model: fedpm_jax.load(path)',
     'curves.png': 'accuracy and bits',
     'partition.png': "the clients' labels",
