@@ -1,0 +1,20 @@
+"""Names that came from outside, made fit for a terminal, a table, a picture."""
+
+
+def printable(text: str) -> str:
+  r"""The text with a backslash escape for each character that does not print.
+
+  Line breaks, control characters and invisible marks could change what a
+  reader sees on a terminal.  Bytes of a file's name that are no UTF-8 are lone
+  surrogates, which no output takes.  All letters stay as they are: 'größe'.
+
+  Args:
+    text: anything, such as 'a\nb' or `os.fsdecode(b'run\xff')`.
+
+  Returns:
+    Text of one line that can be encoded, such as r'a\nb' or r'run\udcff'.
+  """
+  return ''.join(
+    char if char.isprintable() else char.encode('unicode_escape').decode()
+    for char in text
+  )
