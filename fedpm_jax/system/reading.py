@@ -162,7 +162,7 @@ def check(value: Any, shape: Shape, field: str = '') -> None:
       raise _mismatch(value, (dict,), field)
     for name in shape:
       if name is not str and name not in value:
-        where = f' in {field}' if field else ''
+        where = f' in {_called(field)}' if field else ''
         raise ValueError(f'it has no field {name!r}{where}')
     for name, item in value.items():
       inner = shape.get(name, shape.get(str))
@@ -199,8 +199,13 @@ def _fits_type(value: Any, kind: type) -> bool:
 
 def _mismatch(value: Any, shapes: tuple[Shape, ...], field: str) -> ValueError:
   names = ' or '.join(map(_name, shapes))
-  what = field or 'it'
+  what = _called(field) or 'it'
   return ValueError(f'{what} must be {names}, got {_shortened.repr(value)}')
+
+
+def _called(field: str) -> str:
+  """A file may call a field by a megabyte."""
+  return field if len(field) <= 100 else f'{field[:97]}...'
 
 
 def _name(shape: Shape) -> str:

@@ -49,6 +49,7 @@ def test_what_has_the_shape_comes_back(tmp_path):
     ({'all': {'b': [1, 'c']}}, r"all\.b\[1\] must be an integer, got 'c'"),
     ({'all': {'b': 1}}, r'all\.b must be a list, got 1'),
     ({'all': {'\n\x1b': 1}}, r'all\.\\n\\x1b must be a list, got 1'),
+    ({'all': {'b' * 10**6: 1}}, r'^.{,200}all\.b{93}\.\.\. must be a list'),
     ({'part': 0}, 'part must be an integer from 1 to 4, got 0'),
     ({'part': 5}, 'part must be an integer from 1 to 4, got 5'),
     ({'part': 2.0}, r'part must be an integer from 1 to 4, got 2\.0'),
