@@ -137,6 +137,8 @@ def parse_json(text: bytes | str, shape: Shape) -> Any:
 
 def _parse(text: bytes | str) -> Any:
   try:
+    if isinstance(text, bytes):  # json would take UTF-16 and UTF-32 as well
+      text = text.decode()
     return json.loads(text, parse_constant=_no_constant)
   except UnicodeDecodeError as error:
     raise ValueError('it is no UTF-8 text') from error

@@ -39,6 +39,8 @@ def test_what_has_the_shape_comes_back(tmp_path):
     (b'', 'it is no JSON'),
     (b'{"n": 3', 'it is no JSON'),
     (b'\xff\xfe\xfd', 'it is no UTF-8 text'),
+    ('{}'.encode('utf-16'), 'it is no UTF-8 text'),
+    ('{}'.encode('utf-32-be'), 'it is no JSON'),
     (b'[' * 100_000, 'nested too deeply'),
     (b'5', 'it must be an object, got 5'),
     (b'{}', "it has no field 'n'"),
