@@ -78,7 +78,7 @@ def train(
   run = Experiment(config, **parts)
   with lock.locked(workdir):
     files.remove_temporary(workdir)  # of processes that were killed
-    recorded = records.read_rows(workdir / 'metrics.jsonl')
+    recorded = _recorded(workdir / 'metrics.jsonl')
     seconds_before = max(
       (row.get('time/total_s') or 0 for row in recorded), default=0
     )
@@ -101,6 +101,15 @@ def train(
     ) as recorder:
       _train(run, workdir, recorder, clock, verbose, stop)
     return _finish(run, recorder.rows, workdir, clock, say)
+
+
+def _recorded(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The rows that the run may go on from; damaged ones are told of."""
+  try:
+    return records.read_rows(path)
+  except reading.FileError as error:
+    logging.warning('%s', error)
+    return records.good_rows(path)
 
 
 def _continue(

@@ -5,12 +5,14 @@ different names: `uplink/bpp_wire` is 8 * len(message) / d, header and checksum
 included; `uplink/bpp_entropy` is the formula of the paper, for comparison.
 """
 
+import itertools
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
-from fedpm_jax.system import files
+from fedpm_jax.system import files, reading
 
 UNITS = {
   'round_idx': '0-based round',
@@ -39,27 +41,83 @@ UNITS = {
 }
 
 
+# What every row has, because a summary, a table or a picture needs it; whatever
+# else is there is a number, or null where it was not finite.
+ROW: reading.Shape = {
+  'round_idx': range(2**32),
+  'uplink/bytes': range(10**15),
+  'uplink/bpp_wire': float,
+  'downlink/bytes': range(10**15),
+  'downlink/bpp_wire': float,
+  'time/round_s': float,
+  str: (float, type(None)),
+}
+_AGAIN = (
+  'Start the run again: it goes on from a checkpoint before this row, where'
+  ' there is one.'
+)
+_NEW = 'Start again in a new --workdir.'
+
+
+def check_row(row: Any, field: str = '') -> None:
+  """Raises ValueError for a row of another shape; it names the metric.
+
+  Args:
+    row: a value of JSON.
+    field: what it is called, see `reading.check`.
+  """
+  reading.check(row, ROW, field)
+  for name, value in row.items():
+    is_share = name.startswith('eval/accuracy_')
+    if is_share and (value is None or not 0 <= value <= 1):
+      raise ValueError(f'{name[:60]!r} must lie in [0, 1], got {value}')
+
+
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The rows of a metrics.jsonl; a last line cut off by a crash is left out.
+  """The rows of a metrics.jsonl: all rounds from 0 on, in their order.
+
+  A last line that was cut off by a crash is left out.
+
+  Returns:
+    The rows; none where there is no file.
 
   Raises:
-    ValueError: if any other line is not a JSON object.
+    FileError: any other line is not the row of its round.
   """
-  if not path.exists():
-    return []
+  return list(_rows(path, _AGAIN))
+
+
+def good_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The rows before the first one that is damaged or missing.
+
+  A checkpoint after no more rounds than these can be gone on from.
+  """
   rows = []
-  lines = path.read_text().split('\n')
-  for number, line in enumerate(lines, 1):
-    if not line:
-      continue
-    try:
-      row = json.loads(line)
-    except json.JSONDecodeError as error:
-      if number == len(lines):  # No newline behind it: a write was cut short.
-        break
-      raise ValueError(f'{path}:{number} is not JSON: {error}.') from error
-    rows.append(row)
+  try:
+    for row in _rows(path, _AGAIN):
+      rows.append(row)
+  except reading.FileError:
+    pass
   return rows
+
+
+def _rows(path: pathlib.Path, remedy: str) -> Iterator[dict[str, Any]]:
+  """One row after the other; FileError at the first that is none."""
+  if not path.exists():
+    return
+  lines = reading.read_json_lines(path, dict, remedy=remedy)
+  for round_idx, row in enumerate(lines):
+    try:
+      check_row(row)
+      if row['round_idx'] != round_idx:
+        raise ValueError(
+          f'round_idx must be {round_idx}, a line for every round from 0 on,'
+          f' got {row["round_idx"]}'
+        )
+    except ValueError as error:
+      line = round_idx + 1
+      raise reading.FileError(path, str(error), remedy, line=line) from error
+    yield row
 
 
 class Recorder:
@@ -68,23 +126,29 @@ class Recorder:
   def __init__(self, path: pathlib.Path, *, next_round: int):
     """Keeps the rows before `next_round` and drops those to be run again.
 
+    What stands behind the kept rows is dropped unread, damaged or not.
+
     Args:
       path: of metrics.jsonl.
       next_round: the first round that this process will record.
 
     Raises:
-      ValueError: if a row of an earlier round is missing.
+      FileError: the row of an earlier round is damaged or missing; see
+        `good_rows`.
     """
-    rows = [row for row in read_rows(path) if row['round_idx'] < next_round]
-    if [row['round_idx'] for row in rows] != list(range(next_round)):
-      raise ValueError(
-        f'{path} should hold rounds 0 to {next_round - 1}, as the checkpoint'
-        f' does, got {len(rows)} rows. Start again in a new --workdir.'
+    rows = list(itertools.islice(_rows(path, _NEW), next_round))
+    if len(rows) < next_round:
+      raise reading.FileError(
+        path,
+        f'it should hold rounds 0 to {next_round - 1}, as the checkpoint does,'
+        f' got {len(rows)} rows',
+        _NEW,
       )
+    # Also ends the last line, so that no row is appended to half of another.
     text = ''.join(_line(row) for row in rows)
     files.write_bytes(path, text.encode())
     self.rows = rows
-    self._file = open(path, 'a')  # noqa: SIM115, closed in close()
+    self._file = open(path, 'a', encoding='utf-8')  # noqa: SIM115
 
   def append(self, row: dict[str, Any]) -> None:
     """Writes a row and makes sure that it is on the disk."""

@@ -1,4 +1,4 @@
-"""From the rows of a run to its summary and a table."""
+"""From the rows of a run to its summary, summary.json, and a table."""
 
 import hashlib
 import importlib.metadata
@@ -11,11 +11,33 @@ import numpy as np
 
 from fedpm_jax import masks
 from fedpm_jax.protocol import model_file
-from fedpm_jax.reports import plots
-from fedpm_jax.system import files
+from fedpm_jax.reports import plots, records
+from fedpm_jax.system import reading
+from fedpm_jax.system.text import printable
 from fedpm_jax.system.version import __version__
 
 _PACKAGES = ('jax', 'flax', 'optax', 'numpy', 'constriction')
+# What tables, reports and pictures rely on; a summary may say more.
+SHAPE: reading.Shape = {
+  'last': records.ROW | {'eval/accuracy_mean': float},
+  'best': {str: {'value': float, 'round_idx': range(2**32)}},
+  'total': {
+    'uplink/bytes': range(10**18),
+    'downlink/bytes': range(10**18),
+    'time/round_s': float,
+  },
+  'mean': {'uplink/bpp_wire': float, 'downlink/bpp_wire': float},
+  'model': {
+    'num_parameters': range(1, 10**15),
+    'bytes': range(10**15),
+    'bpp': float,
+    'times_smaller_than_float32': float,
+  },
+  'config': dict,
+  'versions': dict,
+  'device': str,
+}
+_REMEDY = 'Start the run again: the file is written anew.'
 
 
 def summarise(
@@ -32,9 +54,9 @@ def summarise(
     The content of summary.json.  `best` is the best round by test accuracy,
     so it flatters; `last` is what a method is to be compared by.
   """
-  evaluated = [row for row in rows if 'eval/accuracy_mean' in row]
   best = {}
   for name in plots.accuracies(rows):
+    evaluated = [row for row in rows if name in row]
     row = max(evaluated, key=lambda row, name=name: row[name])
     best[name] = {'value': row[name], 'round_idx': row['round_idx']}
   return {
@@ -79,8 +101,28 @@ def _densities(model: model_file.Model) -> dict[str, Any]:
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
-  """To come."""
-  return files.read_json(path)
+  """The content of a summary.json, of the shape `SHAPE`.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    FileError: it is damaged, or not what `summarise` makes.
+  """
+  summary = reading.read_json(path, SHAPE, remedy=_REMEDY)
+  try:
+    _check(summary)
+  except ValueError as error:
+    raise reading.FileError(path, str(error), _REMEDY) from error
+  return summary
+
+
+def _check(summary: dict[str, Any]) -> None:
+  """Raises ValueError for what a shape cannot say."""
+  records.check_row(summary['last'], 'last')
+  for name in summary['best']:
+    if summary['last'].get(name) is None:
+      raise ValueError(f'best has {name[:60]!r}, which last has not')
+  shares = summary['model'].get('density_per_tensor', {})
+  reading.check(shares, {str: float}, 'model.density_per_tensor')
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -89,7 +131,7 @@ def table(summary: dict[str, Any]) -> str:
   total = summary['total']
   lines = ['', f'{"":20}{"last":>8}{"best":>8}   (in round)']
   for name in best:
-    kind = name.removeprefix('eval/accuracy_')
+    kind = printable(name.removeprefix('eval/accuracy_'))
     lines.append(
       f'accuracy, {kind:10}{last[name]:8.4f}{best[name]["value"]:8.4f}'
       f'   ({best[name]["round_idx"] + 1})'
@@ -127,7 +169,7 @@ def file_list(workdir: pathlib.Path) -> str:
     [
       '',
       *(
-        f'{workdir / name!s:40} {what}'
+        f'{printable(str(workdir / name)):40} {what}'
         for name, what in names.items()
         if (workdir / name).exists()
       ),

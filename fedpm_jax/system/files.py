@@ -90,7 +90,9 @@ def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
       os.fsync(file.fileno())
     os.replace(temporary, path)
   except OSError as error:
-    error.filename, error.filename2 = str(path), None  # the name that is known
-    raise
+    if error.errno is None:
+      raise
+    # Nobody knows the temporary name.
+    raise OSError(error.errno, error.strerror, str(path)) from error
   finally:
     temporary.unlink(missing_ok=True)

@@ -12,11 +12,14 @@ import json
 import os
 import pathlib
 import reprlib
+from collections.abc import Iterator
 from typing import Any
 
-# What a value must be: a type; a tuple of shapes, any of which will do; a list
-# of one shape, which all elements have; or a dict, whose keys must be there,
-# and where the key `str` stands for every other key.
+from fedpm_jax.system import text as texts
+
+# What a value must be: a type; a range, of integers; a tuple of shapes, any of
+# which will do; a list of one shape, which all elements have; or a dict, whose
+# keys must be there, and where the key `str` stands for every other key.
 Shape = Any
 
 _NAMES = {
@@ -32,6 +35,9 @@ _shortened = reprlib.Repr()
 _shortened.maxstring = _shortened.maxother = 60
 # A number of more digits is no number that anybody measured.
 _MAX_NUMBER = 1e300
+# No file of JSON that we write comes near, and no line of one.
+_MAX_BYTES = 2**26
+_MAX_LINE = 2**20
 
 
 class FileError(ValueError):
@@ -41,16 +47,25 @@ class FileError(ValueError):
     path: of the file.
   """
 
-  def __init__(self, path: os.PathLike | str, problem: str, remedy: str = ''):
-    """A message of one line.
+  def __init__(
+    self,
+    path: os.PathLike | str,
+    problem: str,
+    remedy: str = '',
+    *,
+    line: int | None = None,
+  ):
+    """A message of one line, whatever the file's and the fields' names hold.
 
     Args:
       path: of the file.
       problem: the field, what was expected and what was got.
       remedy: what the user can do.
+      line: which one of the file is meant, from 1.
     """
-    text = f'{path}: {problem.rstrip(".")}.'
-    super().__init__(f'{text} {remedy}'.strip())
+    where = path if line is None else f'{path}:{line}'
+    text = f'{where}: {problem.rstrip(".")}. {remedy}'
+    super().__init__(texts.printable(text.strip()))
     self.path = pathlib.Path(path)
 
 
@@ -62,11 +77,51 @@ def read_json(path: pathlib.Path, shape: Shape, *, remedy: str = '') -> Any:
     FileError: it cannot be read, is no JSON, or has another shape.
   """
   try:
-    return parse_json(path.read_bytes(), shape)
+    with open(path, 'rb') as file:
+      content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+      raise ValueError(f'it has more than {_MAX_BYTES:,} bytes')
+    return parse_json(content, shape)
   except FileNotFoundError:
     raise
   except (OSError, ValueError) as error:
     raise FileError(path, _reason(error), remedy) from error
+
+
+def read_json_lines(
+  path: pathlib.Path, shape: Shape, *, remedy: str = ''
+) -> Iterator[Any]:
+  """The values of a file of one JSON object a line, one after the other.
+
+  A last line that begins an object and does not end is a write that was cut
+  short, and is left out.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    FileError: at the first line that is no JSON, or has another shape; the
+      values before it have been given.
+  """
+  number = 0
+  try:
+    with open(path, 'rb') as file:
+      while line := file.readline(_MAX_LINE + 1):
+        number += 1
+        if len(line) > _MAX_LINE:
+          raise ValueError(f'it has more than {_MAX_LINE:,} bytes')
+        try:
+          value = _parse(line)
+        except ValueError:
+          if line.startswith(b'{') and not line.endswith(b'\n'):
+            return
+          raise
+        check(value, shape)
+        yield value
+  except FileNotFoundError:
+    raise
+  except OSError as error:
+    raise FileError(path, _reason(error), remedy) from error
+  except ValueError as error:
+    raise FileError(path, str(error), remedy, line=number) from error
 
 
 def parse_json(text: bytes | str, shape: Shape) -> Any:
@@ -75,16 +130,22 @@ def parse_json(text: bytes | str, shape: Shape) -> Any:
   Raises:
     ValueError: it is no JSON (NaN and infinity are none), or has another shape.
   """
+  value = _parse(text)
+  check(value, shape)
+  return value
+
+
+def _parse(text: bytes | str) -> Any:
   try:
-    value = json.loads(text, parse_constant=_no_constant)
+    if isinstance(text, bytes):  # json would take UTF-16 and UTF-32 as well
+      text = text.decode()
+    return json.loads(text, parse_constant=_no_constant)
   except UnicodeDecodeError as error:
     raise ValueError('it is no UTF-8 text') from error
   except json.JSONDecodeError as error:
     raise ValueError(f'it is no JSON ({error})') from error
   except RecursionError as error:
     raise ValueError('its JSON is nested too deeply') from error
-  check(value, shape)
-  return value
 
 
 def check(value: Any, shape: Shape, field: str = '') -> None:
@@ -103,7 +164,7 @@ def check(value: Any, shape: Shape, field: str = '') -> None:
       raise _mismatch(value, (dict,), field)
     for name in shape:
       if name is not str and name not in value:
-        where = f' in {field}' if field else ''
+        where = f' in {_called(field)}' if field else ''
         raise ValueError(f'it has no field {name!r}{where}')
     for name, item in value.items():
       inner = shape.get(name, shape.get(str))
@@ -114,6 +175,9 @@ def check(value: Any, shape: Shape, field: str = '') -> None:
       raise _mismatch(value, (list,), field)
     for i, item in enumerate(value):
       check(item, shape[0], f'{field}[{i}]')
+  elif isinstance(shape, range):
+    if not _fits_type(value, int) or value not in shape:
+      raise _mismatch(value, (shape,), field)
   elif not _fits_type(value, shape):
     raise _mismatch(value, (shape,), field)
 
@@ -136,14 +200,22 @@ def _fits_type(value: Any, kind: type) -> bool:
 
 
 def _mismatch(value: Any, shapes: tuple[Shape, ...], field: str) -> ValueError:
-  names = [
-    _NAMES.get(shape, 'an object') if isinstance(shape, type) else 'an object'
-    for shape in shapes
-  ]
-  what = field or 'it'
-  return ValueError(
-    f'{what} must be {" or ".join(names)}, got {_shortened.repr(value)}'
-  )
+  names = ' or '.join(map(_name, shapes))
+  what = _called(field) or 'it'
+  return ValueError(f'{what} must be {names}, got {_shortened.repr(value)}')
+
+
+def _called(field: str) -> str:
+  """A file may call a field by a megabyte."""
+  return field if len(field) <= 100 else f'{field[:97]}...'
+
+
+def _name(shape: Shape) -> str:
+  """What a value of this shape is called."""
+  if isinstance(shape, range):
+    return f'an integer from {shape[0]} to {shape[-1]}'
+  kind = shape if isinstance(shape, type) else type(shape)
+  return _NAMES.get(kind, 'an object')
 
 
 def _reason(error: Exception) -> str:

@@ -6,8 +6,7 @@ import toy
 from scipy import special
 
 from fedpm_jax.codecs import base, dither
-from fedpm_jax.reports import archive, codec_costs
-from fedpm_jax.simulation import rounds
+from fedpm_jax.reports import codec_costs
 
 
 @pytest.fixture(scope='module')
@@ -55,17 +54,6 @@ def test_who_missed_a_round_is_charged_the_whole_theta():
     real = {cost['codec']: cost['real'] for cost in costs}
     assert real['theta_news'] == pytest.approx(row['downlink/bpp_wire'], abs=0)
   assert real['theta_news'] == real['theta_levels']  # nobody has the last theta
-
-
-def test_what_is_kept_comes_back(run, tmp_path):
-  for round_ in run[2]:
-    archive.save(tmp_path, round_)
-  loaded = archive.load(tmp_path)
-  for before, after in zip(run[2], loaded, strict=True):
-    for name in rounds.Kept._fields:
-      np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
-  with pytest.raises(ValueError, match='keeps no symbols'):
-    archive.load(tmp_path / 'nothing')
 
 
 def test_ideal_code_lengths(rng):

@@ -1,13 +1,34 @@
 """The record: valid JSON, whole files, and continuing after a crash."""
 
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedpm_jax.reports import records
-from fedpm_jax.system import files
+from fedpm_jax.system import files, reading
+
+ROW = {
+  'train/loss': 2.5,
+  'uplink/bytes': 250,
+  'uplink/bpp_wire': 1.0,
+  'downlink/bytes': 125,
+  'downlink/bpp_wire': 0.5,
+  'time/round_s': 0.1,
+}
+
+
+def line(round_idx, **changes):
+  return json.dumps({'round_idx': round_idx, **ROW, **changes}) + '\n'
+
+
+def content(*rows):
+  """Of a metrics.jsonl: a row of that round for a number, or the text."""
+  return ''.join(x if isinstance(x, str) else line(x) for x in rows)
 
 
 def test_numbers_of_every_kind_become_json():
@@ -44,7 +65,7 @@ def test_write_leaves_the_old_file_where_it_fails(tmp_path, monkeypatch):
 def _record(path, first, last):
   recorder = records.Recorder(path, next_round=first)
   for t in range(first, last):
-    recorder.append({'round_idx': t, 'train/loss': np.float32(t)})
+    recorder.append({'round_idx': t, **ROW, 'train/loss': np.float32(t)})
   recorder.close()
   return recorder.rows
 
@@ -65,11 +86,96 @@ def test_a_torn_last_line_is_left_out(tmp_path):
   assert len(_record(path, 3, 4)) == 4
 
 
-def test_damage_elsewhere_is_an_error(tmp_path):
+def test_rows_are_appended_to_whole_lines_only(tmp_path):
   path = tmp_path / 'metrics.jsonl'
-  path.write_text('{"round_idx": 0}\n{"rou\n{"round_idx": 2}\n')
-  with pytest.raises(ValueError, match=r'metrics\.jsonl:2 is not JSON'):
+  for end in ('', '\n', '\n{"round_idx": 2, "tr'):
+    path.write_text(content(0, 1).rstrip('\n') + end)
+    assert len(_record(path, 2, 3)) == 3
+    assert path.read_text().count('\n') == 3
+    assert len(records.read_rows(path)) == 3
+
+
+# What a line 2 of another file may be, and what is said of it.
+DAMAGES = [
+  ('5\n', 'it must be an object, got 5'),
+  ('[]\n', r'it must be an object, got \[\]'),
+  ('{}\n', "it has no field 'round_idx'"),
+  ('null\n', 'it must be an object, got None'),
+  ('\n', 'it is no JSON'),
+  ('{"rou\n', 'it is no JSON'),
+  ('\0' * 100, 'it is no JSON'),
+  ('{"round_idx": 1}\n', "it has no field 'uplink/bytes'"),
+  (line('1'), "round_idx must be an integer from 0 to .*, got '1'"),
+  (line(-1), 'round_idx must be an integer from 0 to .*, got -1'),
+  (line(True), 'round_idx must be an integer from 0 to .*, got True'),
+  (line(0), 'round_idx must be 1, a line for every round .*, got 0'),
+  (line(2), 'round_idx must be 1, a line for every round .*, got 2'),
+  (line(1, **{'train/loss': 'x'}), 'train/loss must be a finite number or'),
+  (line(1, **{'train/loss': [1]}), 'train/loss must be a finite number or'),
+  (line(1, **{'uplink/bytes': None}), 'uplink/bytes must be an integer from'),
+  (line(1, **{'uplink/bytes': 10**400}), 'uplink/bytes must be an integer fr'),
+  (line(1, **{'uplink/bpp_wire': None}), 'uplink/bpp_wire must be a finite'),
+  (line(1, **{'eval/accuracy_mean': None}), r'accuracy_mean.*in \[0, 1\]'),
+  (line(1, **{'eval/accuracy_new': 1.5}), r'accuracy_new.* \[0, 1\], got 1\.5'),
+  (line(1).replace('2.5', 'NaN'), 'NaN is no JSON'),
+]
+
+
+EACH_DAMAGE = pytest.mark.parametrize(
+  ('damage', 'message'), DAMAGES, ids=[message for _, message in DAMAGES]
+)
+
+
+@EACH_DAMAGE
+def test_any_other_line_is_an_error_that_names_it(tmp_path, damage, message):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text(content(0, damage, 2))
+  with pytest.raises(reading.FileError) as caught:
     records.read_rows(path)
+  name = re.escape(str(path))
+  assert re.match(f'{name}:2: .*{message}.*Start the run', str(caught.value))
+  assert [row['round_idx'] for row in records.good_rows(path)] == [0]
+
+
+@EACH_DAMAGE
+def test_only_rows_that_are_kept_must_be_good(tmp_path, damage, message):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text(content(0, damage, 2))
+  before = path.read_bytes()
+  with pytest.raises(reading.FileError, match=f':2: .*{message}.*new --work'):
+    records.Recorder(path, next_round=2)
+  assert path.read_bytes() == before
+  # The checkpoint is older: what is damaged would be dropped anyway.
+  assert [row['round_idx'] for row in _record(path, 1, 3)] == [0, 1, 2]
+  assert len(records.read_rows(path)) == 3
+
+
+@pytest.mark.parametrize(
+  ('damage', 'message'),
+  [
+    (b'\xff\xfe' * 50, ':1: it is no UTF-8 text'),
+    (bytes(4096), ':1: it is no JSON'),
+    (b'{' + b' ' * 2**20, ':1: it has more than 1,048,576 bytes'),
+    (None, r': it cannot be read \(Is a directory\)'),
+  ],
+  ids=['no UTF-8', 'NUL', 'huge line', 'folder'],
+)
+def test_a_file_of_something_else(tmp_path, damage, message):
+  path = tmp_path / 'metrics.jsonl'
+  if damage is None:
+    path.mkdir()
+  else:
+    path.write_bytes(damage)
+  with pytest.raises(reading.FileError, match=rf'metrics\.jsonl{message}'):
+    records.read_rows(path)
+  with pytest.raises(reading.FileError, match=rf'metrics\.jsonl{message}'):
+    records.Recorder(path, next_round=1)
+  assert records.good_rows(path) == []
+
+
+def test_no_file_has_no_rows(tmp_path):
+  assert records.read_rows(tmp_path / 'metrics.jsonl') == []
+  assert records.good_rows(tmp_path / 'metrics.jsonl') == []
 
 
 def test_a_missing_round_is_an_error(tmp_path):
@@ -77,3 +183,30 @@ def test_a_missing_round_is_an_error(tmp_path):
   _record(path, 0, 2)
   with pytest.raises(ValueError, match=r'rounds 0 to 3.*got 2 rows'):
     records.Recorder(path, next_round=4)
+
+
+pieces = st.one_of(
+  st.integers(0, 3).map(lambda i: line(i).encode()),
+  st.sampled_from([x.encode() for x, _ in DAMAGES]),
+  st.binary(max_size=20),
+)
+
+
+@given(st.lists(pieces, max_size=6), st.integers(0, 500))
+def test_any_bytes_are_good_rows_or_an_error(tmp_path_factory, parts, cut):
+  path = tmp_path_factory.getbasetemp() / 'metrics.jsonl'
+  path.write_bytes(b''.join(parts)[: -cut or None])
+  good = records.good_rows(path)
+  for i, row in enumerate(good):
+    assert row['round_idx'] == i
+    assert row.keys() >= {'uplink/bytes', 'downlink/bytes', 'time/round_s'}
+    assert all(x is None or np.isfinite(x) for x in row.values())
+  try:
+    found = records.read_rows(path)
+  except reading.FileError as error:
+    found = good
+    assert str(error).startswith(f'{path}:{len(good) + 1}: ')  # noqa: PT017
+  assert found == good
+  rows = _record(path, len(good), len(good) + 1)
+  assert rows[:-1] == good
+  assert records.read_rows(path) == rows
