@@ -29,7 +29,7 @@ def write(path: pathlib.Path, state: Any) -> None:
     Exception: anything; see `reason`.
   """
   with _checkpointer() as checkpointer:
-    checkpointer.save(path, args=orbax.args.StandardSave(state))
+    checkpointer.save(path.absolute(), args=orbax.args.StandardSave(state))
 
 
 def read(path: pathlib.Path, like: Any) -> Any:
@@ -47,7 +47,7 @@ def read(path: pathlib.Path, like: Any) -> Any:
   try:
     with _checkpointer() as checkpointer:
       return checkpointer.restore(
-        path, args=orbax.args.StandardRestore(expected)
+        path.absolute(), args=orbax.args.StandardRestore(expected)
       )
   except Exception as error:
     raise reading.FileError(path, reason(error)) from error

@@ -1,5 +1,6 @@
 """Sweeps: which runs are started, and what becomes of those that fail."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import fake_runs
 import pytest
 
 from fedpm_jax.experiments import config as configs
@@ -41,8 +43,17 @@ def fake_train(config, folder, **_):
   if rate == 5:
     cores = sorted(os.sched_getaffinity(0))
     (folder / 'cores.json').write_text(json.dumps(cores))
-  files.write_json(folder / 'config.json', configs.to_dict(config))
-  summary = {'last': {'eval/accuracy_mean': 0.5}}
+  return leave_files(folder, configs.to_dict(config))
+
+
+def leave_files(folder, config):
+  """The files of a finished run, and its summary."""
+  summary = fake_runs.summary_of([fake_runs.row(0, 0.5, 1, 1)], 0)
+  summary['config'] = config
+  summary['model']['sha256'] = hashlib.sha256(b'a model').hexdigest()
+  (folder / 'model.fedpm').write_bytes(b'a model')
+  for name in ('curves.png', 'partition.png'):
+    (folder / name).touch()
   files.write_json(folder / 'summary.json', summary)
   return summary
 
@@ -82,6 +93,32 @@ def test_where_the_data_lies_makes_no_other_run(tmp_path):
   sweeps.execute([rated(1)], tmp_path, jobs=0, function=fake_train)
   moved = run(**{'optimizer.learning_rate': 1.0, 'data.dir': '/elsewhere'})
   assert sweeps.is_finished(tmp_path / 'digits/fedpm/seed_0', moved)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'is_finished'),
+  [
+    ({'evaluation.every': 9, 'checkpoint.keep': 7}, True),
+    ({'rounds': 31}, False),
+    ({'seed': 1}, False),
+  ],
+)
+def test_what_makes_another_run(tmp_path, changes, is_finished):
+  sweeps.execute([rated(1)], tmp_path, jobs=0, function=fake_train)
+  other = run(**{'optimizer.learning_rate': 1.0} | changes)
+  folder = tmp_path / 'digits/fedpm/seed_0'
+  assert sweeps.is_finished(folder, other) == is_finished
+
+
+@pytest.mark.parametrize('name', ['summary.json', 'model.fedpm', 'curves.png'])
+def test_a_run_whose_files_are_damaged_is_not_finished(tmp_path, name, caplog):
+  sweeps.execute([rated(1)], tmp_path, jobs=0, function=fake_train)
+  folder = tmp_path / 'digits/fedpm/seed_0'
+  (folder / name).write_bytes(b'damaged')
+  if name == 'curves.png':
+    (folder / name).unlink()
+  assert not sweeps.is_finished(folder, rated(1))
+  assert (name in caplog.text) == (name != 'curves.png')
 
 
 @pytest.mark.parametrize('jobs', [0, 1])
@@ -193,7 +230,7 @@ def test_no_process_outlives_the_sweep(tmp_path, signal_, code):
   command = [sys.executable, '-c', script, '--config=x']
   command.append(f'--workdir={tmp_path}')
   environment = os.environ | {
-    'PYTHONPATH': f'{ROOT}:{ROOT / "tests/experiments"}'
+    'PYTHONPATH': f'{ROOT}:{ROOT}/tests/experiments:{ROOT}/tests/reports'
   }
   pid = tmp_path / 'digits/fedpm/seed_0/pid'
   with subprocess.Popen(
