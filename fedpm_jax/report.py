@@ -45,11 +45,17 @@ def _run(argv: list[str]) -> None:
     text = codec_report.compare_codecs(
       pathlib.Path(bits), data_dir=data_dir, get_parts=make
     )
-    print(text)
   else:
     to = pathlib.Path(out or sweep)
     targets = _targets(target)
-    print(compare.compare_runs(pathlib.Path(sweep), to, targets=targets))
+    text = compare.compare_runs(pathlib.Path(sweep), to, targets=targets)
+  _say(text)
+
+
+def _say(text: str) -> None:
+  """Prints a text; letters that the terminal does not know are escaped."""
+  encoding = sys.stdout.encoding or 'utf-8'
+  print(text.encode(encoding, 'backslashreplace').decode(encoding))
 
 
 def _targets(texts: list[str]) -> dict[str, float]:

@@ -2,7 +2,13 @@
 
 import pathlib
 
-from fedpm_jax.reports import comparison, comparison_plots, comparison_tables
+from fedpm_jax.reports import (
+  comparison_plots,
+  comparison_tables,
+  sweep_runs,
+  tables,
+)
+from fedpm_jax.system.text import printable
 
 
 def compare_runs(
@@ -16,12 +22,16 @@ def compare_runs(
     targets: see `comparison.table`.
 
   Returns:
-    The Markdown tables, and the files that were written.
+    The Markdown tables, what is damaged, and the files that were written.
 
   Raises:
     ValueError: the folder holds no runs, or runs that do not compare.
   """
-  groups = comparison.read(workdir)
+  groups = sweep_runs.read(workdir)
+  _, problem = sweep_runs.order(workdir)
   text, files = comparison_tables.write(groups, out, targets)
   files += comparison_plots.draw(groups, out)
-  return '\n'.join([text, *map(str, files)])
+  lines = [text]
+  if problem:
+    lines += [f'In the order of their names: {tables.escaped(problem)}', '']
+  return '\n'.join([*lines, *(printable(str(path)) for path in files)])

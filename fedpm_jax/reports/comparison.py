@@ -1,25 +1,23 @@
-"""From the folders of a sweep's runs to tables: what a method costs and gives.
+"""From a sweep's runs to the numbers of tables: what a method costs and gives.
 
 Every number is measured: at rounds that were run, on messages that were sent.
 Nothing is interpolated, and a run that is missing is told of.
 """
 
-import os
-import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from fedpm_jax.reports import records
-from fedpm_jax.system import files
+from fedpm_jax.reports import sweep_runs
+from fedpm_jax.reports.records import ACCURACY
+from fedpm_jax.reports.sweep_runs import Group, Run
 
-_ACCURACY = 'eval/accuracy_mean'
 _SAMPLED = 'eval/accuracy_sampled'
 _THRESHOLD = 'eval/accuracy_threshold'
 _WAYS = ('uplink', 'downlink')
 _CURVES = {  # columns of curves.csv
   'round_idx': 'round_idx',
-  'accuracy_mean_network': _ACCURACY,
+  'accuracy_mean_network': ACCURACY,
   'accuracy_sampled': _SAMPLED,
   'accuracy_threshold': _THRESHOLD,
   'uplink_bytes': 'uplink/bytes',
@@ -28,113 +26,6 @@ _CURVES = {  # columns of curves.csv
   'downlink_bpp_wire': 'downlink/bpp_wire',
   'loss': 'train/loss',
 }
-
-
-class Run(NamedTuple):
-  """What a run left.
-
-  Attributes:
-    path: of its folder, relative to the sweep's.
-    labels: as in labels.json.
-    rows: of metrics.jsonl, all rounds of a finished run.
-    summary: None if the run is not finished.
-    reason: why it is not, or None.
-  """
-
-  path: str
-  labels: dict[str, str]
-  rows: list[dict[str, Any]]
-  summary: dict[str, Any] | None
-  reason: str | None
-
-
-class Group(NamedTuple):
-  """Runs that differ by their seed only.
-
-  Attributes:
-    labels: without the seed.
-    runs: the finished ones.
-    missing: the others.
-  """
-
-  labels: dict[str, str]
-  runs: list[Run]
-  missing: list[Run]
-
-
-def read(workdir: pathlib.Path) -> list[Group]:
-  """The runs below a folder, in the order of the sweep.
-
-  Raises:
-    ValueError: there are none, or runs of one group had different rounds or
-      networks, so that a mean over them says nothing.
-  """
-  folders = []
-  for folder, inner, names in os.walk(workdir):
-    if 'labels.json' in names:
-      folders.append(pathlib.Path(folder).relative_to(workdir).as_posix())
-      inner.clear()  # checkpoints are many files
-  if not folders:
-    raise ValueError(
-      f'{workdir} holds no runs of a sweep: python -m fedpm_jax.sweep makes'
-      ' some.'
-    )
-  order = {}
-  if (workdir / 'sweep.json').exists():
-    names = files.read_json(workdir / 'sweep.json')
-    order = {name: i for i, name in enumerate(names)}
-  folders.sort(key=lambda name: (order.get(name, len(order)), name))
-  groups = {}
-  for name in folders:
-    run = _read_run(workdir / name, name)
-    labels = {k: v for k, v in run.labels.items() if k != 'seed'}
-    group = groups.setdefault(tuple(labels.items()), Group(labels, [], []))
-    (group.missing if run.summary is None else group.runs).append(run)
-  for group in groups.values():
-    _check_alike(group.runs)
-  return list(groups.values())
-
-
-def _read_run(folder, name) -> Run:
-  rows = records.read_rows(folder / 'metrics.jsonl')
-  labels = files.read_json(folder / 'labels.json')
-  summary = reason = None
-  if (folder / 'error.txt').exists():
-    reason = (folder / 'error.txt').read_text().partition('\n')[0]
-  elif not (folder / 'summary.json').exists():
-    reason = f'not finished, {len(rows)} rounds recorded'
-  else:
-    summary = files.read_json(folder / 'summary.json')
-  return Run(name, labels, rows, summary, reason)
-
-
-def _check_alike(runs) -> None:
-  """ValueError if runs of one group cannot be averaged."""
-  for what, value in (
-    ('rounds', lambda run: len(run.rows)),
-    ('evaluated rounds', lambda run: [i for i, _ in evaluated(run)]),
-    ('parameters', lambda run: run.summary['model']['num_parameters']),
-    ('configuration', _without_seed),
-  ):
-    for run in runs:
-      if value(run) != value(runs[0]):
-        raise ValueError(
-          f'{runs[0].path} and {run.path} have the same labels but differ in'
-          f' their {what}: {value(runs[0])} and {value(run)}. Label them apart,'
-          ' or run one of them again in a new folder.'
-        )
-
-
-def _without_seed(run) -> dict[str, Any]:
-  config = run.summary.get('config', {})
-  return {key: value for key, value in config.items() if key != 'seed'}
-
-
-def evaluated(run) -> list[tuple[int, float]]:
-  """Positions and accuracies of the rows that were evaluated."""
-  return [
-    (i, row[_ACCURACY]) for i, row in enumerate(run.rows) if _ACCURACY in row
-  ]
 
 
 def sent(run: Run, ways: tuple[str, ...] = _WAYS) -> np.ndarray:
@@ -148,7 +39,7 @@ def table(
   """A row a group; all numbers are means over the seeds.
 
   Args:
-    groups: of `read`.
+    groups: of `sweep_runs.read`.
     targets: the accuracy of the mean network, for every data set that has one,
       up to which bytes and rounds are counted.
 
@@ -181,7 +72,7 @@ def _row(group, target) -> dict[str, Any]:
     'num_parameters': models[0]['num_parameters'] if runs else None,
   }
   for column, name in (
-    ('accuracy_mean_network', _ACCURACY),
+    ('accuracy_mean_network', ACCURACY),
     ('accuracy_sampled', _SAMPLED),
     ('accuracy_threshold', _THRESHOLD),
   ):
@@ -222,7 +113,8 @@ def _row(group, target) -> dict[str, Any]:
 
 def _first(run, target) -> int | None:
   """The first evaluated row that reaches the target."""
-  rows = [i for i, x in evaluated(run) if target is not None and x >= target]
+  evaluated = sweep_runs.evaluated(run)
+  rows = [i for i, x in evaluated if target is not None and x >= target]
   return rows[0] if rows else None
 
 

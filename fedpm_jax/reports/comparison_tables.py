@@ -1,11 +1,10 @@
 """A comparison as files: comparison.csv, comparison.md, curves.csv."""
 
-import csv
-import io
 import pathlib
 from typing import Any
 
-from fedpm_jax.reports import comparison
+from fedpm_jax.reports import comparison, tables
+from fedpm_jax.reports.sweep_runs import Group
 from fedpm_jax.system import files
 
 _HEADER = (
@@ -34,14 +33,14 @@ all there is, of dense methods.
 
 
 def write(
-  groups: list[comparison.Group],
+  groups: list[Group],
   out: pathlib.Path,
   targets: dict[str, float],
 ) -> tuple[str, list[pathlib.Path]]:
   """Writes the tables of a sweep.
 
   Args:
-    groups: of `comparison.read`.
+    groups: of `sweep_runs.read`.
     out: where to write.
     targets: see `comparison.table`.
 
@@ -51,42 +50,20 @@ def write(
   table = comparison.table(groups, targets)
   text = markdown(groups, table)
   contents = {
-    'comparison.csv': to_csv(table),
+    'comparison.csv': tables.to_csv(table),
     'comparison.md': text.encode(),
-    'curves.csv': to_csv(comparison.curves(groups), digits=6),
+    'curves.csv': tables.to_csv(comparison.curves(groups), digits=6),
   }
   for name, content in contents.items():
     files.write_bytes(out / name, content)
   return text, [out / name for name in contents]
 
 
-def to_csv(rows: list[dict[str, Any]], *, digits: int = 17) -> bytes:
-  """Rows with the same columns as CSV; None is an empty cell.
-
-  Args:
-    rows: of none, an empty table.
-    digits: of numbers that are not whole; 17 keep every bit.
-  """
-  text = io.StringIO()
-  names = list(rows[0]) if rows else []
-  writer = csv.DictWriter(text, names, lineterminator='\n')
-  writer.writeheader()
-  for row in rows:
-    short = {
-      name: float(f'{x:.{digits}g}') if isinstance(x, float) else x
-      for name, x in row.items()
-    }
-    writer.writerow(short)
-  return text.getvalue().encode()
-
-
-def markdown(
-  groups: list[comparison.Group], table: list[dict[str, Any]]
-) -> str:
+def markdown(groups: list[Group], table: list[dict[str, Any]]) -> str:
   """A table for every data set and setting, a line for every method.
 
   Args:
-    groups: of `comparison.read`.
+    groups: of `sweep_runs.read`.
     table: their rows, of `comparison.table`.
   """
   settings = {}
@@ -101,14 +78,17 @@ def markdown(
       to = f'to {target:g}'
       header += [f'MB sent up {to}', f'MB both ways {to}', f'rounds {to}']
     header += ['model kB', 'model bpp']
-    lines += [f'## {title}', '', _line(header)]
+    lines += [f'## {tables.escaped(title)}', '', tables.line(header)]
     lines.append('| --- |' + ' ---: |' * (len(header) - 1))
-    lines += [_line(_cells(row)) for row in rows]
+    lines += [tables.line(_cells(row)) for row in rows]
     lines.append('')
   missing = [run for group in groups for run in group.missing]
   if missing:
     lines += [f'{len(missing)} runs missing or failed:', '']
-    lines += [f'- `{run.path}`: {run.reason}' for run in missing]
+    lines += [
+      f'- {tables.code(run.path)}: {tables.escaped(run.reason or "")}'
+      for run in missing
+    ]
     lines.append('')
   return '\n'.join(lines)
 
@@ -119,14 +99,10 @@ def _title(labels) -> str:
   return f'{labels["data"]}: {", ".join(others)}' if others else labels['data']
 
 
-def _line(cells) -> str:
-  return '| ' + ' | '.join(cells) + ' |'
-
-
 def _cells(row) -> list[str]:
   seeds, missing = row['seed_count'], row['missing_runs']
   cells = [
-    row['method'],
+    tables.escaped(row['method']),
     f'{seeds} of {seeds + missing}' if missing else f'{seeds}',
     _spread(row, 'accuracy_mean_network'),
     _spread(row, 'accuracy_sampled'),

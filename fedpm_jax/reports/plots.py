@@ -2,14 +2,18 @@
 
 import io
 import pathlib
+import warnings
 from typing import Any
 
 import numpy as np
 
 from fedpm_jax.reports import codec_costs
 from fedpm_jax.system import files
+from fedpm_jax.system.text import printable
 
 _WAYS = ('uplink', 'downlink')
+# Of characters; what is longer leaves no room for the picture.
+MAX_NAME, MAX_TITLE = 40, 100
 
 
 def figure(**options: Any) -> Any:
@@ -39,10 +43,42 @@ def accuracies(rows: list[dict[str, Any]]) -> list[str]:
   return [name for name in rows[-1] if name.startswith('eval/accuracy_')]
 
 
+def shown(name: str, *, most: int = MAX_NAME) -> str:
+  r"""A name as text of a picture: it prints, it is short, and is no formula.
+
+  For Matplotlib a formula is what stands between two $, but not between \$.
+  """
+  text = printable(name)
+  if len(text) > most:
+    text = f'{text[: most // 2]}...{text[3 - most // 2 :]}'
+  return text.replace('$', r'\$')
+
+
+def legend(of: Any, lines: dict[str, Any], **options: Any) -> None:
+  """A legend of all lines of a figure or of axes, whatever their names.
+
+  Matplotlib leaves out names that begin with an underscore, so that they are
+  set afterwards.
+  """
+  made = of.legend(list(lines.values()), [''] * len(lines), **options)
+  for text, name in zip(made.get_texts(), lines, strict=True):
+    text.set_text(shown(name))
+
+
+def name_ticks(axis: Any, names: list[str]) -> None:
+  """Names below the points 0, 1, 2, ... of an axis."""
+  axis.set_xticks(range(len(names)), [shown(name) for name in names])
+  axis.tick_params(axis='x', rotation=60)
+
+
 def save(drawn: Any, path: pathlib.Path) -> None:
   """Writes a picture, a Matplotlib figure, whole or not at all."""
   buffer = io.BytesIO()
-  drawn.savefig(buffer, format='png', dpi=120)
+  with warnings.catch_warnings():
+    # A name may be in a script that the font lacks: it has boxes then.
+    for what in (r'Glyph \d+ .* missing from font', '.* natively'):
+      warnings.filterwarnings('ignore', what, UserWarning)
+    drawn.savefig(buffer, format='png', dpi=120)
   files.write_bytes(path, buffer.getvalue())
 
 
@@ -51,16 +87,17 @@ def curves(
 ) -> None:
   """Accuracy against rounds, against bytes sent, and bits against rounds."""
   drawn = figure(figsize=(13, 3.8))
-  drawn.suptitle(title, parse_math=False)  # a folder's name may hold a $
+  drawn.suptitle(shown(title, most=MAX_TITLE))
   rounds, sent, rate = drawn.subplots(1, 3)
   uplink = np.cumsum([row['uplink/bytes'] for row in rows]) / 1e6
-  evaluated = [i for i, row in enumerate(rows) if 'eval/accuracy_mean' in row]
+  by_round, by_bytes = {}, {}
   for name in accuracies(rows):
+    evaluated = [i for i, row in enumerate(rows) if name in row]
     kind = name.removeprefix('eval/accuracy_')
     y = [rows[i][name] for i in evaluated]
     x = [rows[i]['round_idx'] + 1 for i in evaluated]
-    rounds.plot(x, y, marker='.', label=kind)
-    sent.plot(uplink[evaluated], y, marker='.', label=kind)
+    (by_round[kind],) = rounds.plot(x, y, marker='.')
+    (by_bytes[kind],) = sent.plot(uplink[evaluated], y, marker='.')
   x = [row['round_idx'] + 1 for row in rows]
   for name, label in (
     ('uplink/bpp_wire', 'uplink, sent'),
@@ -68,7 +105,7 @@ def curves(
     ('downlink/bpp_wire', 'downlink, sent'),
   ):
     if name in rows[-1]:  # the estimate exists for masks only
-      rate.plot(x, [row[name] for row in rows], marker='.', label=label)
+      rate.plot(x, [row.get(name) for row in rows], marker='.', label=label)
   rounds.set(xlabel='round', ylabel='test accuracy')
   for axis in (rounds, rate):
     axis.xaxis.get_major_locator().set_params(integer=True)
@@ -77,12 +114,14 @@ def curves(
   rate.set(xlabel='round', ylabel='bits per parameter', yscale='log')
   # The first theta follows from the seed and costs next to nothing.
   rates = [row[f'{way}/bpp_wire'] for row in rows[1:] for way in _WAYS]
-  rate.set_ylim(bottom=0.7 * min(rates, default=1e-3))
+  rate.set_ylim(bottom=0.7 * min((x for x in rates if x > 0), default=1e-3))
   rate.yaxis.set_major_formatter('{x:g}')
   rate.yaxis.set_minor_formatter('')
   for axis in (rounds, sent, rate):
     axis.grid(alpha=0.3)
-    axis.legend()
+  legend(rounds, by_round)
+  legend(sent, by_bytes)
+  rate.legend()
   save(drawn, path)
 
 
@@ -98,7 +137,7 @@ def partition(
   """
   clients, classes = counts.shape
   drawn = figure(figsize=(min(12, 4 + 0.2 * clients), 3.8))
-  drawn.suptitle(title, parse_math=False)  # a folder's name may hold a $
+  drawn.suptitle(shown(title, most=MAX_TITLE))
   axis = drawn.subplots()
   palette = colours('tab20' if classes <= 20 else 'turbo')
   base = np.zeros(clients)
@@ -134,7 +173,7 @@ def costs(
     title: above it.
   """
   drawn = figure(figsize=(14, 4.4))
-  drawn.suptitle(title, parse_math=False)  # a folder's name may hold a $
+  drawn.suptitle(shown(title, most=MAX_TITLE))
   rounds, tensors = drawn.subplots(1, 2)
   for name in codec_costs.UPLINK + codec_costs.DOWNLINK:
     of_codec = [row for row in rows if row['codec'] == name]
@@ -149,11 +188,11 @@ def costs(
         for key, value in of_codec[-1].items()
         if key.startswith('ideal/')
       }
-      tensors.plot(list(ideal), list(ideal.values()), marker='.')
+      tensors.plot(list(ideal.values()), marker='.')
+      name_ticks(tensors, list(ideal))
   rounds.set(xlabel='round', ylabel='bits per parameter, measured')
   last = rows[-1]['round_idx'] + 1
   tensors.set(ylabel=f'the same, ideal, by tensor, round {last}')
-  tensors.tick_params(axis='x', rotation=60)
   for axis in (rounds, tensors):
     axis.set_yscale('log')
     axis.yaxis.set_major_formatter('{x:g}')

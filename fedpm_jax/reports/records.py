@@ -41,6 +41,7 @@ UNITS = {
 }
 
 
+ACCURACY = 'eval/accuracy_mean'  # in every row that was evaluated
 # What every row has, because a summary, a table or a picture needs it; whatever
 # else is there is a number, or null where it was not finite.
 ROW: reading.Shape = {
@@ -67,6 +68,8 @@ def check_row(row: Any, field: str = '') -> None:
     field: what it is called, see `reading.check`.
   """
   reading.check(row, ROW, field)
+  if ACCURACY not in row and any(name.startswith('eval/') for name in row):
+    raise ValueError(f'it was evaluated, and has no field {ACCURACY!r}')
   for name, value in row.items():
     is_share = name.startswith('eval/accuracy_')
     if is_share and (value is None or not 0 <= value <= 1):

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import math
 import pathlib
 import platform
 from typing import Any
@@ -121,7 +122,14 @@ def _check(summary: dict[str, Any]) -> None:
   for name in summary['best']:
     if summary['last'].get(name) is None:
       raise ValueError(f'best has {name[:60]!r}, which last has not')
-  shares = summary['model'].get('density_per_tensor', {})
+  model = summary['model']
+  bpp = 8 * model['bytes'] / model['num_parameters']
+  if not math.isclose(model['bpp'], bpp):
+    raise ValueError(
+      f'model.bpp must be 8 * bytes / num_parameters = {bpp:g}, got'
+      f' {model["bpp"]:g}'
+    )
+  shares = model.get('density_per_tensor', {})
   reading.check(shares, {str: float}, 'model.density_per_tensor')
 
 

@@ -14,8 +14,9 @@ from fedpm_jax.reports import (
   comparison,
   comparison_plots,
   comparison_tables,
+  sweep_runs,
 )
-from fedpm_jax.system import files
+from fedpm_jax.system import files, reading
 
 ROOT = pathlib.Path(__file__).parents[2]
 LABELS = {'data': 'digits', 'method': 'fedpm', 'split': 'iid'}
@@ -63,7 +64,7 @@ def workdir(tmp_path):
 
 
 def test_every_number_of_two_seeds(workdir):
-  row = comparison.table(comparison.read(workdir), {'digits': 0.65})[0]
+  row = comparison.table(sweep_runs.read(workdir), {'digits': 0.65})[0]
   assert row == {
     **LABELS,
     'seed_count': 2,
@@ -95,7 +96,7 @@ def test_every_number_of_two_seeds(workdir):
 
 
 def test_one_dense_run_has_no_spread_and_no_mask(workdir):
-  row = comparison.table(comparison.read(workdir))[1]
+  row = comparison.table(sweep_runs.read(workdir))[1]
   assert row['method'] == 'avg'
   assert row['accuracy_mean_network'] == 0.95
   assert row['uplink_bpp_wire'] == 32.0
@@ -126,7 +127,7 @@ def test_one_dense_run_has_no_spread_and_no_mask(workdir):
 def test_bytes_to_a_target_are_measured_at_rounds(
   workdir, target, seeds, megabytes, rounds
 ):
-  row = comparison.table(comparison.read(workdir), {'digits': target})[0]
+  row = comparison.table(sweep_runs.read(workdir), {'digits': target})[0]
   assert row['seeds_at_target'] == seeds
   assert row['rounds_to_target'] == rounds
   if megabytes is None:
@@ -144,7 +145,7 @@ def test_last_ten_rounds(tmp_path):
     uplink=sizes,
     downlink=sizes,
   )
-  (row,) = comparison.table(comparison.read(tmp_path))
+  (row,) = comparison.table(sweep_runs.read(tmp_path))
   assert row['downlink_bpp_wire_last10'] == pytest.approx(2.4)
   assert row['downlink_bpp_wire'] == pytest.approx(29 / 15)
 
@@ -156,8 +157,10 @@ def test_no_run_is_dropped_silently(workdir):
     [0.5],
     uplink=[1],
     downlink=[1],
-  ).joinpath('error.txt').write_text('ValueError: too large\n\nTraceback')
-  groups = comparison.read(workdir)
+  ).joinpath('error.txt').write_text(
+    'ValueError: too large\n\nTraceback', encoding='utf-8'
+  )
+  groups = sweep_runs.read(workdir)
   table = comparison.table(groups)
   assert [(r['method'], r['seed_count'], r['missing_runs']) for r in table] == [
     ('fedpm', 2, 1),
@@ -173,7 +176,7 @@ def test_no_run_is_dropped_silently(workdir):
 
 
 def test_markdown_cells(workdir):
-  groups = comparison.read(workdir)
+  groups = sweep_runs.read(workdir)
   text = comparison_tables.markdown(
     groups, comparison.table(groups, {'digits': 0.8})
   )
@@ -196,18 +199,18 @@ def test_markdown_cells(workdir):
 
 
 def test_csv_files(workdir, tmp_path):
-  groups = comparison.read(workdir)
+  groups = sweep_runs.read(workdir)
   _, files = comparison_tables.write(groups, tmp_path / 'out', {})
   assert [p.name for p in files] == [
     'comparison.csv',
     'comparison.md',
     'curves.csv',
   ]
-  with open(files[0]) as file:
+  with open(files[0], encoding='utf-8') as file:
     rows = list(csv.DictReader(file))
   assert float(rows[0]['accuracy_mean_network']) == pytest.approx(0.7)
   assert rows[1]['accuracy_sampled'] == ''
-  with open(files[2]) as file:
+  with open(files[2], encoding='utf-8') as file:
     rows = list(csv.DictReader(file))
   assert len(rows) == 4 + 4 + 2
   assert rows[3] == {
@@ -235,7 +238,7 @@ def test_runs_that_do_not_compare(workdir):
     downlink=[1, 1],
   )
   with pytest.raises(ValueError, match=r'seed_3.*their rounds: 4 and 2'):
-    comparison.read(workdir)
+    sweep_runs.read(workdir)
 
 
 def test_a_method_looks_alike_in_all_pictures():
@@ -266,7 +269,7 @@ def test_report_writes_tables_and_pictures(workdir, tmp_path, capsys):
 
 def test_a_target_of_other_data(workdir):
   with pytest.raises(ValueError, match=r"\['digits'\], got \['mnist'\]"):
-    comparison.table(comparison.read(workdir), {'mnist': 0.9})
+    comparison.table(sweep_runs.read(workdir), {'mnist': 0.9})
 
 
 @pytest.mark.parametrize(
@@ -280,7 +283,9 @@ def test_a_target_of_other_data(workdir):
 )
 def test_a_users_mistake_is_one_line(arguments, message):
   command = [sys.executable, '-m', 'fedpm_jax.report', *arguments]
-  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  done = subprocess.run(
+    command, cwd=ROOT, capture_output=True, encoding='utf-8'
+  )
   assert done.returncode == 1
   (line,) = done.stderr.splitlines()
   assert line.startswith('error: ')
@@ -290,12 +295,14 @@ def test_a_users_mistake_is_one_line(arguments, message):
 def test_seeds_of_different_configurations_are_no_group(workdir):
   def configured(*rates):
     for seed, rate in enumerate(rates):
-      path = workdir / f'digits/fedpm/iid/seed_{seed}' / 'summary.json'
+      folder = workdir / f'digits/fedpm/iid/seed_{seed}'
       config = {'seed': seed, 'optimizer': {'learning_rate': rate}}
-      files.write_json(path, files.read_json(path) | {'config': config})
+      summary = reading.read_json(folder / 'summary.json', dict)
+      files.write_json(folder / 'summary.json', summary | {'config': config})
+      files.write_json(folder / 'config.json', config)
 
   configured(0.1, 0.1)
-  assert len(comparison.read(workdir)[0].runs) == 2
+  assert len(sweep_runs.read(workdir)[0].runs) == 2
   configured(0.1, 0.2)
   with pytest.raises(ValueError, match=r'differ in\s+their configuration'):
-    comparison.read(workdir)
+    sweep_runs.read(workdir)

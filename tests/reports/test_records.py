@@ -28,7 +28,8 @@ def line(round_idx, **changes):
 
 def content(*rows):
   """Of a metrics.jsonl: a row of that round for a number, or the text."""
-  return ''.join(x if isinstance(x, str) else line(x) for x in rows)
+  lines = (x if isinstance(x, str) else line(x) for x in rows)
+  return ''.join(lines).encode()
 
 
 def test_numbers_of_every_kind_become_json():
@@ -58,7 +59,7 @@ def test_write_leaves_the_old_file_where_it_fails(tmp_path, monkeypatch):
   monkeypatch.setattr(files.os, 'fsync', fail)
   with pytest.raises(OSError, match='disk full'):
     files.write_json(path, {'a': 2})
-  assert json.loads(path.read_text()) == {'a': 1}
+  assert json.loads(path.read_bytes()) == {'a': 1}
   assert [p.name for p in tmp_path.iterdir()] == ['x.json']
 
 
@@ -81,17 +82,17 @@ def test_recorder_drops_the_rounds_that_run_again(tmp_path):
 def test_a_torn_last_line_is_left_out(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   _record(path, 0, 3)
-  path.write_text(path.read_text() + '{"round_idx": 3, "tr')
+  path.write_bytes(path.read_bytes() + b'{"round_idx": 3, "tr')
   assert len(records.read_rows(path)) == 3
   assert len(_record(path, 3, 4)) == 4
 
 
 def test_rows_are_appended_to_whole_lines_only(tmp_path):
   path = tmp_path / 'metrics.jsonl'
-  for end in ('', '\n', '\n{"round_idx": 2, "tr'):
-    path.write_text(content(0, 1).rstrip('\n') + end)
+  for end in (b'', b'\n', b'\n{"round_idx": 2, "tr'):
+    path.write_bytes(content(0, 1).rstrip(b'\n') + end)
     assert len(_record(path, 2, 3)) == 3
-    assert path.read_text().count('\n') == 3
+    assert path.read_bytes().count(b'\n') == 3
     assert len(records.read_rows(path)) == 3
 
 
@@ -116,7 +117,11 @@ DAMAGES = [
   (line(1, **{'uplink/bytes': 10**400}), 'uplink/bytes must be an integer fr'),
   (line(1, **{'uplink/bpp_wire': None}), 'uplink/bpp_wire must be a finite'),
   (line(1, **{'eval/accuracy_mean': None}), r'accuracy_mean.*in \[0, 1\]'),
-  (line(1, **{'eval/accuracy_new': 1.5}), r'accuracy_new.* \[0, 1\], got 1\.5'),
+  (
+    line(1, **{'eval/accuracy_mean': 1, 'eval/accuracy_new': 1.5}),
+    r'accuracy_new.* \[0, 1\], got 1\.5',
+  ),
+  (line(1, **{'eval/loss_mean': 1.5}), "no field 'eval/accuracy_mean'"),
   (line(1).replace('2.5', 'NaN'), 'NaN is no JSON'),
 ]
 
@@ -129,7 +134,7 @@ EACH_DAMAGE = pytest.mark.parametrize(
 @EACH_DAMAGE
 def test_any_other_line_is_an_error_that_names_it(tmp_path, damage, message):
   path = tmp_path / 'metrics.jsonl'
-  path.write_text(content(0, damage, 2))
+  path.write_bytes(content(0, damage, 2))
   with pytest.raises(reading.FileError) as caught:
     records.read_rows(path)
   name = re.escape(str(path))
@@ -140,7 +145,7 @@ def test_any_other_line_is_an_error_that_names_it(tmp_path, damage, message):
 @EACH_DAMAGE
 def test_only_rows_that_are_kept_must_be_good(tmp_path, damage, message):
   path = tmp_path / 'metrics.jsonl'
-  path.write_text(content(0, damage, 2))
+  path.write_bytes(content(0, damage, 2))
   before = path.read_bytes()
   with pytest.raises(reading.FileError, match=f':2: .*{message}.*new --work'):
     records.Recorder(path, next_round=2)

@@ -42,7 +42,7 @@ def paths(value, prefix=()):
 
 def test_a_good_summary_comes_back_with_what_else_it_says(tmp_path):
   path = tmp_path / 'summary.json'
-  path.write_text(json.dumps(GOOD))
+  path.write_text(json.dumps(GOOD), encoding='utf-8')
   assert summaries.read(path) == GOOD
   lines = summaries.table(GOOD).splitlines()
   assert lines[2].split() == ['accuracy,', 'mean', '0.7000', '0.7000', '(3)']
@@ -65,6 +65,7 @@ def test_a_good_summary_comes_back_with_what_else_it_says(tmp_path):
     (['total', 'uplink/bytes'], 10**400, r'total\.uplink/bytes must be an int'),
     (['mean', 'downlink/bpp_wire'], '1', r'mean\.downlink/bpp_wire must be a'),
     (['model', 'num_parameters'], 0, r'model\.num_parameters must be an int'),
+    (['model', 'num_parameters'], 1001, r'model\.bpp must be 8 \* .*, got 1\.'),
     (['model', 'bytes'], -1, r'model\.bytes must be an integer from 0'),
     (['model', 'density_per_tensor'], [1], 'density_per_tensor must be an ob'),
     (['config'], [], 'config must be an object'),
@@ -73,7 +74,7 @@ def test_a_good_summary_comes_back_with_what_else_it_says(tmp_path):
 )
 def test_every_field_that_is_shown_is_checked(tmp_path, path, value, message):
   file = tmp_path / 'summary.json'
-  file.write_text(json.dumps(changed(path, value)))
+  file.write_text(json.dumps(changed(path, value)), encoding='utf-8')
   with pytest.raises(
     reading.FileError, match=rf'summary\.json: .*{message}.*Start the run again'
   ):
@@ -92,7 +93,7 @@ values = st.recursive(
 )
 def test_a_table_shows_whatever_was_read(tmp_path_factory, path, value):
   file = tmp_path_factory.getbasetemp() / 'summary.json'
-  file.write_text(json.dumps(changed(path, value)))
+  file.write_text(json.dumps(changed(path, value)), encoding='utf-8')
   try:
     summary = summaries.read(file)
   except reading.FileError:

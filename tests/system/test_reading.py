@@ -29,7 +29,7 @@ GOOD = {
 def test_what_has_the_shape_comes_back(tmp_path):
   path = tmp_path / 'a.json'
   for change in ({}, {'x': None}, {'x': 2}, {'all': {}}):
-    path.write_text(json.dumps(GOOD | change))
+    path.write_text(json.dumps(GOOD | change), encoding='utf-8')
     assert reading.read_json(path, SHAPE) == GOOD | change
 
 
