@@ -2,8 +2,8 @@
 
 A checkpoint is a folder `checkpoints/<rounds done>`.  Its `state` holds the
 server's state, the clients' states and who holds which theta.  Its `run.json`
-holds the next round, what determines the run, and a checksum of every array and
-of itself.  Randomness is derived from the seed, so that a run that was killed
+holds the next round, what determines the run, and checksums: of every array, of
+the rows of metrics.jsonl until then, and of itself.  Randomness is derived from the seed, so that a run that was killed
 continues bit for bit.
 
 Orbax writes and reads the arrays (`arrays`).  Which checkpoints there are, their
@@ -25,6 +25,7 @@ from absl import logging
 
 from fedpm_jax.experiments import arrays
 from fedpm_jax.experiments import config as configs
+from fedpm_jax.reports import records
 from fedpm_jax.system import files, reading
 
 FOLDER = 'checkpoints'
@@ -33,6 +34,7 @@ _SHAPE = {
   'content': {
     'next_round': int,
     'config': {},
+    'rows_crc32': str,
     'arrays': {str: {'type': str, 'crc32': str}},
   },
   'crc32': str,
@@ -60,7 +62,7 @@ def restore(
   like: Any,
   config: dict[str, Any],
   *,
-  num_recorded: int | None = None,
+  rows: list[dict[str, Any]] | None = None,
 ) -> Restored | None:
   """The newest checkpoint that is whole; None where there is none at all.
 
@@ -70,7 +72,8 @@ def restore(
     folder: of the run.
     like: the state that is expected: its structure, shapes and dtypes.
     config: of this run, as `build.describe` makes it.
-    num_recorded: how many rounds metrics.jsonl holds; None: that is no matter.
+    rows: of metrics.jsonl; a checkpoint is used only if it was written after
+      just these.  None: that is no matter.
 
   Raises:
     FileError: there are checkpoints, and none of them can be used.
@@ -82,11 +85,7 @@ def restore(
   for number in numbers:
     path = folder / FOLDER / str(number)
     try:
-      if num_recorded is not None and number > num_recorded:
-        raise reading.FileError(
-          path, f'metrics.jsonl holds {num_recorded} rounds, and not {number}'
-        )
-      restored = _read(path, like, config)
+      restored = _read(path, like, config, rows)
     except reading.FileError as error:
       problems.append(str(error))
       continue
@@ -118,8 +117,20 @@ class Writer:
     self._thread = futures.ThreadPoolExecutor(1, 'checkpoints')
     self._pending: futures.Future | None = None
 
-  def save(self, state: Any, next_round: int, config: dict[str, Any]) -> None:
+  def save(
+    self,
+    state: Any,
+    next_round: int,
+    config: dict[str, Any],
+    rows: list[dict[str, Any]],
+  ) -> None:
     """Starts to write a checkpoint; it is complete, or not there at all.
+
+    Args:
+      state: after round `next_round - 1`.
+      next_round: 0-based.
+      config: as `build.describe` makes it.
+      rows: of metrics.jsonl until then, as JSON.
 
     Raises:
       OSError: the one before could not be written.
@@ -127,8 +138,13 @@ class Writer:
     self.wait()
     # Copies, because the next round consumes the state.
     state = jax.tree.map(np.array, state)
+    content = {
+      'next_round': next_round,
+      'config': files.to_json(config),
+      'rows_crc32': records.checksum(rows),
+    }
     self._pending = self._thread.submit(
-      _write, self._folder, state, next_round, config, self._keep
+      _write, self._folder, state, content, self._keep
     )
 
   def check(self) -> None:
@@ -187,23 +203,16 @@ def _numbers(folder: pathlib.Path) -> list[int]:
 
 
 def _write(
-  folder: pathlib.Path,
-  state: Any,
-  next_round: int,
-  config: dict[str, Any],
-  keep: int,
+  folder: pathlib.Path, state: Any, content: dict[str, Any], keep: int
 ) -> None:
   """Writes a checkpoint under a temporary name, renames it, removes old ones."""
+  next_round = content['next_round']
   path = folder / str(next_round)
   temporary = files.temporary_name(path)
   try:
     temporary.mkdir()
     arrays.write(temporary / 'state', state)
-    content = {
-      'next_round': next_round,
-      'config': files.to_json(config),
-      'arrays': arrays.checksums(state),
-    }
+    content = content | {'arrays': arrays.checksums(state)}
     whole = {'content': content, 'crc32': _crc32(content)}
     files.write_json(temporary / _RUN, whole)
     _remove(path)  # A damaged one of this name may be there.
@@ -225,7 +234,12 @@ def _remove(path: pathlib.Path) -> None:
     files.remove(temporary)
 
 
-def _read(path: pathlib.Path, like: Any, config: dict[str, Any]) -> Restored:
+def _read(
+  path: pathlib.Path,
+  like: Any,
+  config: dict[str, Any],
+  rows: list[dict[str, Any]] | None,
+) -> Restored:
   """Reads a checkpoint; see `restore` for the errors."""
   try:
     run = reading.read_json(path / _RUN, _SHAPE)
@@ -236,6 +250,8 @@ def _read(path: pathlib.Path, like: Any, config: dict[str, Any]) -> Restored:
   content = run['content']
   if run['crc32'] != _crc32(content) or path.name != str(content['next_round']):
     raise reading.FileError(path / _RUN, 'its checksum does not match')
+  if rows is not None:
+    _check_rows(path, rows, content)
   changes = differences(
     configs.deciding(content['config']), configs.deciding(config)
   )
@@ -260,6 +276,21 @@ def _read(path: pathlib.Path, like: Any, config: dict[str, Any]) -> Restored:
       )
   # Without a device: a round spreads them over all.
   return Restored(jax.tree.map(jnp.asarray, state), content['next_round'])
+
+
+def _check_rows(
+  path: pathlib.Path, rows: list[dict[str, Any]], content: dict[str, Any]
+) -> None:
+  """FileError unless metrics.jsonl begins with the rows of a checkpoint."""
+  number = content['next_round']
+  if len(rows) < number:
+    raise reading.FileError(
+      path, f'metrics.jsonl holds {len(rows)} rounds, and not {number}'
+    )
+  if records.checksum(rows[:number]) != content['rows_crc32']:
+    raise reading.FileError(
+      path, f'the first {number} rows of metrics.jsonl are not its own'
+    )
 
 
 def _crc32(content: dict[str, Any]) -> str:

@@ -83,7 +83,7 @@ def train(
       (row.get('time/total_s') or 0 for row in recorded), default=0
     )
     clock = lambda: seconds_before + time.perf_counter() - started
-    _continue(run, workdir, len(recorded), say)
+    _continue(run, workdir, recorded, say)
     if run.next_round == run.num_rounds:
       summary = finished(workdir)
       if summary and summary['last']['round_idx'] == run.num_rounds - 1:
@@ -115,7 +115,7 @@ def _recorded(path: pathlib.Path) -> list[dict[str, Any]]:
 def _continue(
   run: Experiment,
   workdir: pathlib.Path,
-  num_recorded: int,
+  rows: list[dict[str, Any]],
   say: Callable[[str], None],
 ) -> None:
   """Sets the run to its last checkpoint, if there is one."""
@@ -123,10 +123,10 @@ def _continue(
     workdir,
     run.blank_state(),
     run.description,
-    num_recorded=num_recorded,
+    rows=rows,
   )
   if restored is None:
-    if num_recorded:
+    if rows:
       say(f'{workdir} has no checkpoint yet: it starts again at round 1.')
     return
   if restored.next_round > run.num_rounds:
@@ -200,7 +200,9 @@ def _train(
       checkpoints.check()
       stopped = stop is not None and stop()
       if stopped or due(t, config.checkpoint.every):
-        checkpoints.save(run.state, run.next_round, run.description)
+        checkpoints.save(
+          run.state, run.next_round, run.description, recorder.rows
+        )
       if stopped and t < last:
         checkpoints.wait()
         raise Stopped(run.next_round)

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import pathlib
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,6 +122,14 @@ def _rows(path: pathlib.Path, remedy: str) -> Iterator[dict[str, Any]]:
       line = round_idx + 1
       raise reading.FileError(path, str(error), remedy, line=line) from error
     yield row
+
+
+def checksum(rows: list[dict[str, Any]]) -> str:
+  """Eight hex digits that tell whether any number of these rows has changed."""
+  crc = 0
+  for row in rows:
+    crc = zlib.crc32(_line(row).encode(), crc)
+  return f'{crc:08x}'
 
 
 class Recorder:

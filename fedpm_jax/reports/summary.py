@@ -79,6 +79,7 @@ def summarise(
       'times_smaller_than_float32': model.ratio,
     }
     | _densities(model),
+    'rows_crc32': records.checksum(rows),
     'config': config,
     'versions': {
       'fedpm_jax': __version__,

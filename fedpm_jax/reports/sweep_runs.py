@@ -165,7 +165,9 @@ def _check_whole(
   for name in ('uplink/bytes', 'downlink/bytes'):
     total = sum(row[name] for row in rows)
     is_same = is_same and total == summary['total'][name]
-  if not is_same:
+  # Summaries of 0.2.0 and older have no checksum.
+  found = records.checksum(rows)
+  if not is_same or summary.get('rows_crc32', found) != found:
     problem = 'it is of another state of the run than metrics.jsonl'
     raise reading.FileError(path, problem, _REBUILT)
   try:

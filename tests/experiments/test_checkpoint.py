@@ -18,6 +18,7 @@ from fedpm_jax.protocol.server import Held
 from fedpm_jax.simulation import rounds
 from fedpm_jax.system import reading
 
+ROWS = [{'round_idx': i, 'train/loss': 2.3 - i / 7} for i in range(4)]
 CONFIG = {'seed': 0, 'data': {'name': 'digits'}}
 
 
@@ -31,7 +32,7 @@ def _state(value):
 def _save(folder, *numbers, keep=2):
   with contextlib.closing(checkpoint.Writer(folder, keep=keep)) as writer:
     for number in numbers:
-      writer.save(_state(float(number)), number, CONFIG)
+      writer.save(_state(float(number)), number, CONFIG, ROWS[:number])
 
 
 def _restore(folder, config=CONFIG, **options):
@@ -46,7 +47,7 @@ def test_round_trip_keeps_structure_and_bits(tmp_path):
   state = _state(1 / 3)
   assert _restore(tmp_path) is None
   with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
-    writer.save(state, 4, CONFIG)
+    writer.save(state, 4, CONFIG, ROWS[:4])
   restored = _restore(tmp_path)
   assert restored
   assert restored.next_round == 4
@@ -60,7 +61,7 @@ def test_what_is_saved_is_the_state_of_that_moment(tmp_path):
   x = jnp.full(200_000, 7, jnp.uint16)
   consume = jax.jit(lambda x: x + 1, donate_argnums=0)
   with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
-    writer.save({'x': x}, 1, CONFIG)
+    writer.save({'x': x}, 1, CONFIG, [])
     jax.block_until_ready(consume(x))
   like = {'x': jnp.zeros(200_000, jnp.uint16)}
   restored = checkpoint.restore(tmp_path, like, CONFIG)
@@ -206,9 +207,14 @@ def test_where_every_checkpoint_is_damaged_it_is_said_what_to_do(tmp_path):
 
 def test_a_checkpoint_without_its_rows_is_not_used(tmp_path, warnings):
   _save(tmp_path, 1, 2)
-  assert _restore(tmp_path, num_recorded=2).next_round == 2
-  assert _restore(tmp_path, num_recorded=1).next_round == 1
-  assert 'metrics.jsonl holds 1 rounds, and not 2' in warnings[0]
+  assert _restore(tmp_path, rows=ROWS).next_round == 2
+  assert _restore(tmp_path, rows=json.loads(json.dumps(ROWS))).next_round == 2
+  assert not warnings
+  assert _restore(tmp_path, rows=ROWS[:1]).next_round == 1
+  assert 'metrics.jsonl holds 1 rounds, and not 2' in warnings[-1]
+  changed = [ROWS[0], ROWS[1] | {'train/loss': 2.1}]
+  assert _restore(tmp_path, rows=changed).next_round == 1
+  assert 'first 2 rows of metrics.jsonl are not its own' in warnings[-1]
 
 
 def test_what_cannot_be_written_is_one_error_and_leaves_the_one_before(
@@ -224,7 +230,7 @@ def test_what_cannot_be_written_is_one_error_and_leaves_the_one_before(
 
   monkeypatch.setattr(arrays, 'write', fail)
   with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
-    writer.save(_state(2.0), 2, CONFIG)
+    writer.save(_state(2.0), 2, CONFIG, [])
     with pytest.raises(OSError, match=r'not be written \(No space left on'):
       writer.wait()
   assert _names(tmp_path) == {'1'}
@@ -245,7 +251,7 @@ def test_what_decides_no_number_may_differ(tmp_path):
   often = {'evaluation': {'every': 1}, 'checkpoint': {'keep': 2}}
   rarely = {'evaluation': {'every': 7}, 'checkpoint': {'keep': 9}}
   with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
-    writer.save(_state(1.0), 1, CONFIG | often)
+    writer.save(_state(1.0), 1, CONFIG | often, [])
   assert _restore(tmp_path, CONFIG | rarely)
 
 
