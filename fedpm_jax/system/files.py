@@ -32,11 +32,6 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   write_bytes(path, text.encode())
 
 
-def read_json(path: pathlib.Path) -> Any:
-  """Reads what `write_json` wrote."""
-  return json.loads(path.read_text())
-
-
 def remove_temporary(folder: pathlib.Path) -> None:
   """Removes what `replacing` left behind in processes that were killed.
 

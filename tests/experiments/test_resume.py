@@ -12,7 +12,6 @@ from whole_runs import ROOT, command, outcome, small
 
 import fedpm_jax as fp
 from fedpm_jax.reports import plots, records
-from fedpm_jax.system import files
 
 
 @pytest.mark.parametrize(
@@ -86,7 +85,7 @@ def test_rounds_may_grow_and_what_decides_no_number_may_change(
       k: v for k, v in other.items() if 'eval/loss' not in k
     }
   assert [start['rounds_done'] for start in summary['starts']] == [0, 2]
-  assert files.read_json(workdir / 'config.json')['rounds'] == 4
+  assert json.loads((workdir / 'config.json').read_text())['rounds'] == 4
   with pytest.raises(ValueError, match=r'rounds = 3, but .* rounds can only'):
     fp.train(small(rounds=3), workdir)
   assert outcome(workdir) == (rows, model)

@@ -78,7 +78,9 @@ def test_finished_runs_are_left_alone(tmp_path, capsys):
   assert starts(tmp_path) == dict.fromkeys(names, 1)
   assert '1 were finished before, 1 now, 0 failed' in capsys.readouterr().out
   for one, name in zip(runs, names, strict=True):
-    assert files.read_json(tmp_path / name / 'labels.json') == one.labels
+    assert (
+      json.loads((tmp_path / name / 'labels.json').read_text()) == one.labels
+    )
   assert (tmp_path / names[0] / 'log.txt').read_text() == 'hello from seed_0\n'
 
 
@@ -169,7 +171,7 @@ def test_a_death_is_the_failure_of_one_run(tmp_path, capfd, jobs):
   for seed in range(1, 5):
     folder = tmp_path / f'digits/fedpm/seed_{seed}'
     assert sweeps.is_finished(folder, rated(5, seed=seed))
-    cores = files.read_json(folder / 'cores.json')
+    cores = json.loads((folder / 'cores.json').read_text())
     everything = sorted(os.sched_getaffinity(0))
     assert cores in [
       workers.share(everything, job, jobs) for job in range(jobs)
@@ -371,13 +373,15 @@ def test_the_command_from_beginning_to_end(tmp_path):
   assert done.returncode == 1
   last = done.stderr.splitlines()[-1]
   assert last.startswith('failed: digits/lost/seed_0: DataNotFound: ')
-  summary = files.read_json(workdir / 'digits/fedpm/seed_0/summary.json')
+  summary = json.loads(
+    (workdir / 'digits/fedpm/seed_0/summary.json').read_text()
+  )
   accuracy = summary['last']['eval/accuracy_mean']
   assert f'accuracy {accuracy:.4f}' in done.stdout
   log = (workdir / 'digits/fedpm/seed_0/log.txt').read_text()
   assert 'model.fedpm' in log
   names = ['digits/fedpm/seed_0', 'digits/lost/seed_0']
-  assert files.read_json(workdir / 'sweep.json') == names
+  assert json.loads((workdir / 'sweep.json').read_text()) == names
   done = command(
     f'--config={path}', f'--workdir={workdir}', '--only=method=fedpm'
   )
