@@ -6,6 +6,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+# The most by which a client can change a weight.  The sum of a hundred million
+# such changes is still finite in float32, so that no client can end a run with
+# an infinity.  Honest training never comes near: beyond 2e19 a squared norm is
+# infinite, so a client's scale or the server's report has shown divergence.
+MAX_CHANGE = 1e30
+
 
 class Compressor(NamedTuple):
   """A lossy step between an algorithm's update and the symbols on the wire.
@@ -36,7 +42,8 @@ class Compressor(NamedTuple):
     mask_is_dithered: that mask is `bits16(key) < update`.  The server can then
       guess it from the key and theta, which codecs that need a guess rely on.
     check: (symbols, in NumPy) -> why no client can have sent them; empty if one
-      can.  It is called with what arrived, before `decompress`.
+      can.  It is called with what arrived, before `decompress`.  Of a 'delta'
+      it refuses what decompresses to more than MAX_CHANGE.
   """
 
   compress: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]

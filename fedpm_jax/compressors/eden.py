@@ -137,9 +137,7 @@ def eden(
     symbols='levels',
     sizes=(levels.BYTES * count, count * keep),
     needs_shared_key=True,
-    check=lambda symbols: levels.problem(
-      symbols, count=count, alphabet=centroids.size
-    ),
+    check=lambda symbols: _problem(symbols, count, chunk, centroids),
   )
 
 
@@ -161,6 +159,17 @@ def _shared(
   drawn = dithers.bits16(key, (count + 1) * chunk)
   signs = jnp.where(drawn < masks.SCALE // 2, -1.0, 1.0)[: count * chunk]
   return signs.reshape(count, chunk), jnp.argsort(drawn[-chunk:])
+
+
+def _problem(
+  symbols: np.ndarray, count: int, chunk: int, centroids: np.ndarray
+) -> str:
+  """Why no client can have sent these symbols; empty where one can."""
+  # All coordinates of a chunk may add up in one parameter.
+  largest = float(centroids[-1]) * chunk**0.5
+  return levels.problem(
+    symbols, count=count, alphabet=centroids.size, largest=largest
+  )
 
 
 def hadamard(rows: jax.Array) -> jax.Array:

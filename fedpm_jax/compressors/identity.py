@@ -6,6 +6,7 @@ the deterministic ones: nothing is left to draw.
 """
 
 import jax
+import numpy as np
 
 from fedpm_jax import masks
 from fedpm_jax.compressors import base
@@ -20,6 +21,7 @@ def identity(layout: masks.Layout) -> base.Compressor:
     aggregated='delta',
     symbols='float32',
     sizes=layout.sizes,
+    check=_problem,
   )
 
 
@@ -41,6 +43,15 @@ def _compress(
 ) -> jax.Array:
   del key, payload
   return update
+
+
+def _problem(changes: np.ndarray) -> str:
+  """Why no client can have sent these changes; empty where one can."""
+  # Two passes and no copy, because this is all of the weights.
+  largest = max(changes.max(initial=0), -changes.min(initial=0))
+  if largest <= base.MAX_CHANGE:
+    return ''
+  return f'got a change of {largest}, expected at most {base.MAX_CHANGE}'
 
 
 def _decompress(

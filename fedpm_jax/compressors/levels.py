@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fedpm_jax.compressors import base
+
 BYTES = 4  # of a scale
 
 
@@ -25,18 +27,22 @@ def split(symbols: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
   return lax.bitcast_convert_type(head, jnp.float32), levels
 
 
-def problem(symbols: np.ndarray, *, count: int, alphabet: int) -> str:
+def problem(
+  symbols: np.ndarray, *, count: int, alphabet: int, largest: float = 1.0
+) -> str:
   """Why these symbols cannot have been sent; empty where they can.
 
   Args:
     symbols: uint8 `[4 count + m]`, as they arrived.
     count: how many scales are expected.
     alphabet: how many values a level can have, from 0 on.
+    largest: the most that can arrive where the scale is 1.
   """
   scales = symbols[: BYTES * count].view('<f4')
-  odd = scales[~(np.isfinite(scales) & (scales >= 0))]
+  most = base.MAX_CHANGE / largest
+  odd = scales[~((scales >= 0) & (scales <= most))]  # or NaN
   if odd.size:
-    return f'got a scale of {odd[0]}, expected a finite one of at least 0'
+    return f'got a scale of {odd[0]}, expected one in [0, {most:.3g}]'
   highest = symbols[BYTES * count :].max(initial=0)
   if highest >= alphabet:
     return f'got a level of {highest}, expected at most {alphabet - 1}'

@@ -7,13 +7,17 @@ file carries the key under which it was written, and the zip format has a
 checksum for each array.
 """
 
+import contextlib
 import pathlib
+import time
 from typing import Any
 
 import numpy as np
 from absl import logging
 
 from fedpm_jax.system import files
+
+_OLD = 24 * 60 * 60  # seconds: no process writes to one file for so long
 
 
 def read(path: pathlib.Path, key: str) -> dict[str, np.ndarray] | None:
@@ -51,6 +55,8 @@ def read(path: pathlib.Path, key: str) -> dict[str, np.ndarray] | None:
 def write(path: pathlib.Path, key: str, arrays: dict[str, np.ndarray]) -> None:
   """Stores arrays so that a reader sees the whole file or the file before it.
 
+  It also removes temporary files in the same folder that killed processes left.
+
   Args:
     path: the file; its folder is made where missing.
     key: says what the arrays are.
@@ -62,8 +68,18 @@ def write(path: pathlib.Path, key: str, arrays: dict[str, np.ndarray]) -> None:
   named: dict[str, Any] = {
     **arrays
   }  # `savez` has parameters of other types too
+  _remove_leftovers(path.parent)
   with files.replacing(path) as file:
     np.savez(file, key=np.array(_label(key, arrays)), **named)
+
+
+def _remove_leftovers(folder: pathlib.Path) -> None:
+  """Removes old temporary files of caches, as `files.replacing` names them."""
+  for temporary in folder.glob('.*.npz.*.tmp'):
+    # Another process may remove it first, and the folder may be read-only.
+    with contextlib.suppress(OSError):
+      if time.time() - temporary.stat().st_mtime > _OLD:
+        temporary.unlink()
 
 
 def _label(key: str, arrays: dict[str, np.ndarray]) -> str:

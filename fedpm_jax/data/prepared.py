@@ -9,9 +9,26 @@ import json
 import pathlib
 import re
 import shlex
+from typing import Any
+
+from fedpm_jax.system import reading
 
 _NAME = re.compile(r'(\w[\w.-]*(?:/\w[\w.-]*)?)(?::(\d+\.\d+\.\d+))?')
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
+# What is used of dataset_info.json, and the defaults of what it may leave out.
+_INFO = {
+  'fileFormat': str,
+  'alternativeFileFormats': [str],
+  'splits': [{'name': str}],
+}
+_DEFAULTS = {
+  'fileFormat': 'tfrecord',
+  'alternativeFileFormats': [],
+  'splits': [],
+}
+# A PNG image is at most a thousand times longer than its file, and records that
+# are alike may be compressed once more.
+_MAX_RATIO = 4096
 
 
 class DataNotFound(ValueError):
@@ -30,6 +47,7 @@ def find(name: str, root: pathlib.Path) -> pathlib.Path:
 
   Raises:
     DataNotFound: it is not there, or not as array_record.
+    FileError: its JSON files are damaged.
     ValueError: the name is malformed, or the data set lacks train or test.
   """
   match = _NAME.fullmatch(name)
@@ -54,22 +72,47 @@ def find(name: str, root: pathlib.Path) -> pathlib.Path:
     )
   # As numbers: as text, 3.0.10 would come before 3.0.9.
   newest = max(found, key=lambda path: _as_numbers(path.name))
-  info = json.loads((newest / 'dataset_info.json').read_text())
-  formats = {info.get('fileFormat', 'tfrecord')}
-  formats.update(info.get('alternativeFileFormats', []))
+  info = _info(newest, remedy(name, root))
+  formats = {info['fileFormat'], *info['alternativeFileFormats']}
   if 'array_record' not in formats:
+    # As they are in Python: they may hold anything.
+    listed = ', '.join(repr(each)[1:-1] for each in sorted(formats))
     raise DataNotFound(
-      f'Data set {name!r} is prepared in {newest} as'
-      f' {", ".join(sorted(formats))}, which cannot be read without'
-      ' TensorFlow; needed is array_record. Move that directory away, then:'
-      f' {command(name, root)}'
+      f'Data set {name!r} is prepared in {newest} as {listed}, which cannot be'
+      ' read without TensorFlow; needed is array_record.'
+      f' {remedy(name, root)}'
     )
-  splits = [split['name'] for split in info.get('splits', [])]
+  splits = [split['name'] for split in info['splits']]
   if not {'train', 'test'} <= set(splits):
     raise ValueError(
-      f'Data set {name!r} must have the splits train and test, got {splits}.'
+      f'Data set {name!r} in {newest} must have the splits train and test, got'
+      f' {splits}.'
     )
   return newest
+
+
+def check_size(
+  name: str, root: pathlib.Path, directory: pathlib.Path, num_bytes: int
+) -> None:
+  """Raises DataNotFound where files cannot hold the arrays that they promise.
+
+  Args:
+    name: as given to `find`, for the message.
+    root: the TFDS directory, for the message.
+    directory: the version directory.
+    num_bytes: of all images and labels, decoded.
+  """
+  on_disk = sum(path.stat().st_size for path in directory.iterdir())
+  if num_bytes > _MAX_RATIO * on_disk:
+    raise DataNotFound(
+      f'Data set {name!r} in {directory} is damaged (its files of {on_disk:,} B'
+      f' promise arrays of {num_bytes:,} B). {remedy(name, root)}'
+    )
+
+
+def remedy(name: str, root: pathlib.Path) -> str:
+  """What to do about a data set that cannot be read."""
+  return f'Move that directory away, then: {command(name, root)}'
 
 
 def command(name: str, root: pathlib.Path) -> str:
@@ -89,6 +132,19 @@ def command(name: str, root: pathlib.Path) -> str:
     'pip install tensorflow importlib_resources && python -c'
     f' {shlex.quote(code)}'
   )
+
+
+def _info(directory: pathlib.Path, remedy: str) -> dict[str, Any]:
+  """The fields of `_INFO` in dataset_info.json; FileError if it is damaged."""
+  # Of features.json no field is used here, but the library wants an object.
+  reading.read_json(directory / 'features.json', {}, remedy=remedy)
+  path = directory / 'dataset_info.json'
+  info = _DEFAULTS | reading.read_json(path, {}, remedy=remedy)
+  try:
+    reading.check(info, _INFO)
+  except ValueError as error:
+    raise reading.FileError(path, str(error), remedy) from error
+  return info
 
 
 def _names_in(root: pathlib.Path) -> str:

@@ -7,9 +7,13 @@ instead of minutes of retries.  Decoding tens of thousands of PNG images takes
 ten seconds, so the arrays are cached.
 """
 
+import contextlib
 import hashlib
+import math
 import os
 import pathlib
+import reprlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +32,9 @@ TRANSPOSED = ('emnist', 'emnist47_proxy')
 # How many of the embedded digits are test examples.  These are always the same
 # ones, whatever the seed of an experiment is.
 _DIGITS_TEST = 360
+
+_shown = reprlib.Repr()
+_shown.maxstring = 300
 
 # Records that are read together cost half of what they cost one by one.
 _DECODE_CHUNK = 500
@@ -78,6 +85,7 @@ def load(
   Raises:
     DataNotFound: the data set is not prepared under data_dir, not stored as
       array_record, or damaged.
+    FileError: its JSON files are damaged.
     ValueError: the name is malformed, or the features are not image and label.
   """
   if name == 'digits':
@@ -158,42 +166,75 @@ def _decode(name: str, root: pathlib.Path, directory: pathlib.Path) -> Dataset:
     root: the TFDS directory.
     directory: the version directory of the data set, below `root`.
   """
-  relative = directory.relative_to(root)
-  try:
-    train, test = _open(root, directory)
-    shape, num_classes = _shape_and_classes(name, train.dataset_info.features)
-    test[0]  # so that a missing file shows before a minute of decoding
-    arrays = []
-    for split, source in (('train', train), ('test', test)):
-      x = np.empty((len(source), *shape), np.uint8)
-      y = np.empty(len(source), np.int32)
-      # `disable=None` shows the bar on a terminal only.
-      with tqdm.tqdm(
-        total=len(y), desc=f'{name} {split}', unit='image', disable=None
-      ) as progress:
-        for start in range(0, len(y), _DECODE_CHUNK):
-          rows = range(start, min(start + _DECODE_CHUNK, len(y)))
-          examples = source.__getitems__(list(rows))
-          for row, example in zip(rows, examples, strict=True):
-            x[row], y[row] = example['image'], example['label']
-          progress.update(len(rows))
-      arrays += [x, y]
-  except RuntimeError as error:  # array_record's word for any bad file
-    raise DataNotFound(
-      f'Data set {name!r} in {directory} is damaged ({error}). Move that'
-      f' directory away, then: {prepared.command(name, root)}'
-    ) from error
+  # Where the library itself is missing or broken, no file is to blame.
+  import tensorflow_datasets  # noqa: F401
+
+  damage = lambda: _damage(name, root, directory)
+  with damage():
+    splits = _open(root, directory)
+    sizes = [len(split) for split in splits]
+    features = splits[0].dataset_info.features
+  shape, num_classes = _shape_and_classes(name, directory, features)
+  # An image of bytes and a label of 4 bytes for each example.
+  num_bytes = sum(sizes) * (math.prod(shape) + 4)
+  prepared.check_size(name, root, directory, num_bytes)
+  with damage():
+    splits[1][0]  # so that a missing file shows before a minute of decoding
+    arrays = [
+      array
+      for split, source in zip(('train', 'test'), splits, strict=True)
+      for array in _decode_split(f'{name} {split}', source, shape)
+    ]
   x_train, y_train, x_test, y_test = arrays
   for y in (y_train, y_test):
     if len(y) == 0 or y.min() < 0 or y.max() >= num_classes:
+      got = ' '.join(str(np.unique(y)).split())  # in one line
       raise ValueError(
-        f'Data set {name!r} must have labels in [0, {num_classes}), got'
-        f' {np.unique(y)}.'
+        f'Data set {name!r} in {directory} must have labels in [0,'
+        f' {num_classes}), got {got}.'
       )
-  if relative.parts[0] in TRANSPOSED:
+  if directory.relative_to(root).parts[0] in TRANSPOSED:
     x_train = np.ascontiguousarray(x_train.swapaxes(1, 2))
     x_test = np.ascontiguousarray(x_test.swapaxes(1, 2))
   return Dataset(name, x_train, y_train, x_test, y_test, num_classes)
+
+
+def _decode_split(
+  title: str, source: Any, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Images, uint8 `[N, *shape]`, and labels, int32 `[N]`, of a data source."""
+  x = np.empty((len(source), *shape), np.uint8)
+  y = np.empty(len(source), np.int32)
+  # `disable=None` shows the bar on a terminal only.
+  with tqdm.tqdm(
+    total=len(y), desc=title, unit='image', disable=None
+  ) as progress:
+    for start in range(0, len(y), _DECODE_CHUNK):
+      rows = range(start, min(start + _DECODE_CHUNK, len(y)))
+      examples = source.__getitems__(list(rows))
+      for row, example in zip(rows, examples, strict=True):
+        x[row], y[row] = example['image'], example['label']
+      progress.update(len(rows))
+  return x, y
+
+
+@contextlib.contextmanager
+def _damage(
+  name: str, root: pathlib.Path, directory: pathlib.Path
+) -> Iterator[None]:
+  """Turns whatever the library raises over damaged files into DataNotFound."""
+  try:
+    yield
+  except MemoryError:
+    raise
+  # RuntimeError is array_record's word for any bad file.  Where JSON is not as
+  # it should be, the library raises anything from KeyError to ParseError.
+  except Exception as error:
+    reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+    raise DataNotFound(
+      f'Data set {name!r} in {directory} is damaged ({_shown.repr(reason)}).'
+      f' {prepared.remedy(name, root)}'
+    ) from error
 
 
 def _open(root: pathlib.Path, directory: pathlib.Path) -> tuple[Any, Any]:
@@ -219,12 +260,13 @@ def _open(root: pathlib.Path, directory: pathlib.Path) -> tuple[Any, Any]:
 
 
 def _shape_and_classes(
-  name: str, features: Any
+  name: str, directory: pathlib.Path, features: Any
 ) -> tuple[tuple[int, int, int], int]:
   """The shape of an image and the number of classes.
 
   Args:
     name: of the data set, for messages.
+    directory: of its files, for messages.
     features: what TFDS says about its examples.
 
   Raises:
@@ -244,7 +286,9 @@ def _shape_and_classes(
     and None not in image.shape
   ):
     return image.shape, label.num_classes
+  got = ' '.join(str(found or features).split())  # in one line
   raise ValueError(
-    f'Data set {name!r} must have the features image (Image, uint8, [H, W, C]'
-    f' of fixed size) and label (ClassLabel), got {found or features}.'
+    f'Data set {name!r} in {directory} must have the features image (Image,'
+    ' uint8, [H, W, C] of fixed size) and label (ClassLabel), got'
+    f' {got}.'
   )

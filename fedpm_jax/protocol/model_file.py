@@ -19,11 +19,18 @@ bytes and saves about 5 % where theta is undecided in a third of its entries.
                    are grouped and coded, a fingerprint of the frozen weights
      9 + J      P  the values, a message of `protocol.wire`, with its checksums
  9 + J + P      4  CRC-32 of all bytes before it
+
+A file may come from anywhere.  So what is cheap to check is checked first: the
+checksum, each field of the description, the network's layout, the number of its
+parameters, and the header of the message.  Dithers and weights are generated
+only then.  A few bytes can stand for a long mask of zeros, and memory and time
+follow the mask, so a file of P bytes may describe at most 2^24 + 1024 P
+parameters (see `most_parameters`).
 """
 
 import functools
 import hashlib
-import json
+import os
 import pathlib
 import struct
 import zlib
@@ -39,22 +46,26 @@ from fedpm_jax import codecs, masks, models
 from fedpm_jax.models import network as networks
 from fedpm_jax.models.network import Network
 from fedpm_jax.prng import dithers, keys
+from fedpm_jax.protocol import description as descriptions
 from fedpm_jax.protocol import wire
-from fedpm_jax.system import files, xla
+from fedpm_jax.protocol.description import Description
+from fedpm_jax.system import files, reading, xla
 
 _HEAD = struct.Struct('<4sBI')
 _CRC = struct.Struct('<I')
 _MAGIC, _VERSION = b'FPMA', 2
-_MAX_PARAMETERS = 2**31  # refuse a description that asks for more
+_MAX_PARAMETERS = 2**31
+_MAX_BYTES = 4 * _MAX_PARAMETERS + 2 * descriptions.MAX_BYTES
 # How values may be coded, by their type: masks, and dense weights.
 _CODECS = {
-  np.dtype(np.bool_): ('bitpack', 'frequency', 'per_tensor'),
-  np.dtype(np.float32): ('raw',),
+  np.dtype(np.bool_): descriptions.MASK_CODECS,
+  np.dtype(np.float32): descriptions.WEIGHT_CODECS,
 }
 _GROUPS = 32  # of like dithers
+_AGAIN = 'Copy it once more from where it was made.'
 
 
-class ModelFileError(ValueError):
+class ModelFileError(reading.FileError):
   """The file is not a model of this format, damaged, or not reproducible."""
 
 
@@ -146,26 +157,19 @@ def make(
   # The smallest of a few: masks that were not sampled with dithers, or whose
   # density differs from tensor to tensor, have other regularities.
   candidates = []
-  for grouping in _GROUPINGS:
+  for grouping in descriptions.GROUPINGS:
     order, sizes = _GROUPINGS[grouping](spec, network)
     side = codecs.SideInformation(sizes=sizes)
     for codec in _CODECS[values.dtype]:
       message = wire.encode(values[order], side, **_address(network, codec))
-      candidates.append((len(message), grouping, codec, message))
+      # A bit or a float for each parameter is always long enough.
+      if size <= most_parameters(len(message)):
+        candidates.append((len(message), grouping, codec, message))
   _, grouping, codec, message = min(candidates)
-  fields = spec._asdict()
-  if spec.value_range is None:  # as in files of before there were ranges
-    del fields['value_range']
-  description = json.dumps(
-    {
-      'spec': fields,
-      'grouping': grouping,
-      'codec': codec,
-      'weights_sha256': fingerprint(spec, network.layout),
-    },
-    separators=(',', ':'),
-  ).encode()
-  body = _HEAD.pack(_MAGIC, _VERSION, len(description)) + description + message
+  described = descriptions.to_json(
+    Description(spec, grouping, codec, fingerprint(spec, network.layout))
+  )
+  body = _HEAD.pack(_MAGIC, _VERSION, len(described)) + described + message
   return _decode(body + _CRC.pack(zlib.crc32(body)), 'the new model', module)
 
 
@@ -179,87 +183,128 @@ def load(path: pathlib.Path | str, model: nn.Module | None = None) -> Model:
 
   Raises:
     FileNotFoundError: there is no such file.
-    ModelFileError: it is damaged, of another format, or this machine
-      regenerates other weights than the one that wrote it.
+    ModelFileError: it cannot be read, is damaged or of another format, or this
+      machine regenerates other weights than the one that wrote it.
   """
-  return _decode(pathlib.Path(path).read_bytes(), str(path), model)
+  try:
+    data = _read(pathlib.Path(path))
+  except FileNotFoundError:
+    raise
+  except (OSError, ValueError) as error:  # ValueError: the path holds a zero
+    reason = getattr(error, 'strerror', None) or error
+    raise ModelFileError(path, f'it cannot be read ({reason})') from error
+  return _decode(data, path, model)
 
 
-def _decode(data: bytes, path: str, module: nn.Module | None) -> Model:
+def most_parameters(num_bytes: int) -> int:
+  """How many parameters a file may have whose values take `num_bytes`.
+
+  Up to 2^24 any mask may be as short as its code makes it.  Of a larger network
+  the values take a thousandth of a byte each, as they do where one bit in 1,500
+  differs from all others.
+  """
+  return min(2**24 + 2**10 * num_bytes, _MAX_PARAMETERS)
+
+
+def _read(path: pathlib.Path) -> bytes:
+  """The file's bytes, of which only the first are read where they are wrong."""
+  with open(path, 'rb') as file:
+    head = file.read(_HEAD.size)
+    if head[:4] != _MAGIC or os.fstat(file.fileno()).st_size > _MAX_BYTES:
+      return head
+    return head + file.read()
+
+
+def _decode(
+  data: bytes, path: pathlib.Path | str, module: nn.Module | None
+) -> Model:
   """The model of a file's bytes; `path` names it in errors."""
   if len(data) < _HEAD.size + _CRC.size or data[:4] != _MAGIC:
-    raise ModelFileError(f'{path} is not a fedpm_jax model.')
-  if data[4] != _VERSION:
+    raise ModelFileError(path, 'it is not a fedpm_jax model')
+  _, version, length = _HEAD.unpack_from(data)
+  if version != _VERSION:
     raise ModelFileError(
-      f'{path} has format {data[4]}, this program reads {_VERSION}.'
+      path, f'it has format {version}, this program reads {_VERSION}'
     )
-  body, (checksum,) = data[: -_CRC.size], _CRC.unpack(data[-_CRC.size :])
-  if zlib.crc32(body) != checksum:
-    raise ModelFileError(f'{path} is damaged: its checksum does not match.')
-  _, _, length = _HEAD.unpack_from(body)
+  body = memoryview(data)[: -_CRC.size]
+  if _CRC.pack(zlib.crc32(body)) != data[-_CRC.size :]:
+    problem = 'it is damaged: its checksum does not match'
+    raise ModelFileError(path, problem, _AGAIN)
+  start = _HEAD.size + length
   try:
-    description = json.loads(body[_HEAD.size : _HEAD.size + length])
-    spec = _spec(description['spec'], module)
-    network = networks.build(spec, module=module)
-    values = _values(body[_HEAD.size + length :], description, spec, network)
-    expected = description['weights_sha256']
-  except (ValueError, KeyError, TypeError) as error:
-    raise ModelFileError(f'{path} is not a valid model: {error}') from error
-  if values.dtype == np.bool_ and fingerprint(spec, network.layout) != expected:
+    if length > descriptions.MAX_BYTES or start > len(body):
+      raise ValueError(f'its description cannot have {length} bytes')
+    description = descriptions.parse(bytes(body[_HEAD.size : start]))
+    spec = description.spec
+    network = _network(spec, module)
+    values = _values(body[start:], description, network)
+  except ValueError as error:
+    reason = ' '.join(str(error).split())  # in one line
+    raise ModelFileError(path, f'it is not a valid model: {reason}') from error
+  is_mask = values.dtype == np.bool_
+  if is_mask and fingerprint(spec, network.layout) != description.fingerprint:
     raise ModelFileError(
-      f'{path}: this version of JAX regenerates other weights from the seed'
-      ' than the one that trained the model.'
+      path,
+      'this version of JAX regenerates other weights from the seed than the one'
+      ' that trained the model',
+      'Load it with the version that it was made with.',
     )
 
   @functools.partial(jax.jit, compiler_options=network.compiler_options)
   def logits(images):
     params = jnp.asarray(values)
-    if values.dtype == np.bool_:
+    if is_mask:
       params = network.weights() * params
     return network.apply(masks.unravel(network.layout, params), images)
 
   return Model(spec, network.layout, values, data, logits)
 
 
-def _spec(fields: dict[str, Any], module: nn.Module | None) -> networks.Spec:
-  """The specification in a description, if it can be built here."""
-  fields['image_shape'] = tuple(int(n) for n in fields['image_shape'])
-  if fields.get('value_range') is not None:
-    low, high = fields['value_range']
-    fields['value_range'] = float(low), float(high)
-  spec = networks.Spec(**fields)
+def _network(spec: networks.Spec, module: nn.Module | None) -> Network:
+  """The network of a description, if it can be built here.
+
+  Raises:
+    ValueError: it cannot, for whatever reason.
+  """
+  name = descriptions.shown(spec.model)
   if module is None and spec.model not in models.MODELS:
     raise ValueError(
-      f'it was trained with {spec.model!r}, a module that this package does not'
-      ' have: load(path, model=...) takes it'
+      f'it was trained with {name}, a module that this package does not have:'
+      ' load(path, model=...) takes it'
     )
-  if module is not None:
-    given = f'own: {networks.described(module)}'
-    if given != spec.model:
-      raise ValueError(f'it was trained with {spec.model!r}, got {given!r}')
-  return spec
+  try:
+    given = None if module is None else f'own: {networks.described(module)}'
+    if given not in (None, spec.model):
+      raise ValueError(
+        f'it was trained with {name}, got {descriptions.shown(given)}'
+      )
+    return networks.build(spec, module=module)
+  except ValueError:
+    raise
+  # A module of one's own may raise anything, and with it Flax and JAX.
+  except Exception as error:
+    reason = descriptions.shown(f'{type(error).__name__}: {error}')
+    raise ValueError(f'its network cannot be built: {reason}') from error
 
 
 def _values(
-  message: bytes,
-  description: dict[str, Any],
-  spec: networks.Spec,
-  network: Network,
+  message: memoryview, description: Description, network: Network
 ) -> np.ndarray:
   """The mask or the weights, bool or float32 `[d]`."""
-  if network.layout.num_parameters > _MAX_PARAMETERS:
-    raise ValueError('too many parameters')
-  grouping, codec = description['grouping'], description['codec']
-  dtype = {c: dtype for dtype, row in _CODECS.items() for c in row}
-  if grouping not in _GROUPINGS or codec not in dtype:
+  size, codec = network.layout.num_parameters, description.codec
+  most = most_parameters(len(message))
+  if size > most:
     raise ValueError(
-      f'grouping and codec must be of {sorted(_GROUPINGS)} and'
-      f' {sorted(dtype)}, got {grouping!r} and {codec!r}'
+      f'its network has {size} parameters, expected at most {most} in a file of'
+      ' this length'
     )
-  order, sizes = _GROUPINGS[grouping](spec, network)
-  values = np.empty(sum(sizes), dtype[codec])
+  address = _address(network, codec)
+  wire.check(message, size, **address)
+  order, sizes = _GROUPINGS[description.grouping](description.spec, network)
+  (dtype,) = (dtype for dtype, row in _CODECS.items() if codec in row)
+  values = np.empty(size, dtype)
   values[order] = wire.decode(
-    message, codecs.SideInformation(sizes=sizes), **_address(network, codec)
+    message, codecs.SideInformation(sizes=sizes), **address
   )
   return values
 
@@ -272,12 +317,15 @@ def _by_tensor(spec, network) -> tuple[Any, tuple[int, ...]]:
 
 def _by_dither(spec, network) -> tuple[Any, tuple[int, ...]]:
   """The positions by the upper bits of their dithers, and the group sizes."""
-  u = dithers.bits16(final_key(spec.seed), network.layout.num_parameters)
-  group = np.asarray(u) // (masks.SCALE // _GROUPS)
+  u = _dithers(final_key(spec.seed), network.layout.num_parameters)
+  # The numbers of the groups fit in a byte, which is sorted in half the time.
+  group = (np.asarray(u) // (masks.SCALE // _GROUPS)).astype(np.uint8)
   order = np.argsort(group, kind='stable')
   return order, tuple(np.bincount(group, minlength=_GROUPS).tolist())
 
 
+# As one program: step by step, each of its many arrays would lie in memory.
+_dithers = jax.jit(dithers.bits16, static_argnums=1)
 _GROUPINGS = {'dither': _by_dither, 'tensor': _by_tensor}
 
 
@@ -312,4 +360,5 @@ def _fingerprint(
     compiler_options=xla.compiler_options(),
   )
   weights = np.asarray(regenerate())
-  return hashlib.sha256(weights.astype('<f4').tobytes()).hexdigest()[:16]
+  little = weights.astype('<f4', copy=False)
+  return hashlib.sha256(little.data).hexdigest()[:16]

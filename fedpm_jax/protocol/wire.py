@@ -128,7 +128,8 @@ def encode(
   Raises:
     ValueError: symbols, side information or a field are not as above.
   """
-  fields = _fields(codec, kind, round_idx, client, layout_hash, side)
+  count = sum(side.sizes)
+  fields = _fields(codec, kind, round_idx, client, layout_hash, count)
   how = codecs.CODECS[codec]
   payload = how.encode(symbols, side)
   limit = max_payload_bytes(side)
@@ -183,26 +184,17 @@ def decode(
       got and what was expected.
     ValueError: the receiver's own arguments are impossible.
   """
-  expected = _fields(codec, kind, round_idx, client, layout_hash, side)
+  count = sum(side.sizes)
+  expected = _fields(codec, kind, round_idx, client, layout_hash, count)
   header = peek(message)
   limit = max_payload_bytes(side)
   if header.payload_bytes > limit:
     raise codecs.WireError(
       f'payload length: got {header.payload_bytes}, expected at most {limit}.'
     )
-  (crc,) = _CRC.unpack_from(message, len(message) - _CRC.size)
-  payload = memoryview(message)[_HEADER.size : -_CRC.size]
-  payload_crc = zlib_ng.crc32(payload)
-  head = memoryview(message)[: _HEADER.size]
-  _expect('checksum', zlib_ng.crc32(head, payload_crc), crc)
-  for field, got, want in zip(
-    Header._fields[: len(expected)],
-    header[: len(expected)],
-    expected,
-    strict=True,
-  ):
-    _expect(field, got, want)
+  payload_crc = _check(message, expected)
   how = codecs.CODECS[codec]
+  payload = memoryview(message)[_HEADER.size : -_CRC.size]
   # A long payload that is the symbols' own bytes is not copied.
   payload = payload if how.payload_is_symbols else bytes(payload)
   symbols = how.decode(payload, header.symbol_count, side)
@@ -210,6 +202,36 @@ def decode(
   symbols_crc = _symbols_crc(how, symbols, payload_crc)
   _expect('checksum of the symbols', symbols_crc, header.symbols_crc)
   return symbols
+
+
+def check(
+  message: bytes | memoryview,
+  symbol_count: int,
+  *,
+  codec: str,
+  kind: Kind,
+  round_idx: int,
+  client: int,
+  layout_hash: bytes,
+) -> None:
+  """Checks all that shows before decoding: the header and the last checksum.
+
+  For receivers whose side information is expensive: a message that is not the
+  expected one is found before that is worked out.
+
+  Args:
+    message: the bytes received; they may be anything.
+    symbol_count: d, as the receiver expects it.
+    codec: as in `decode`; so are the others.
+
+  Raises:
+    WireError: as `decode`.
+    ValueError: as `decode`.
+  """
+  _check(
+    message,
+    _fields(codec, kind, round_idx, client, layout_hash, symbol_count),
+  )
 
 
 def peek(message: bytes | memoryview) -> Header:
@@ -248,7 +270,24 @@ def max_payload_bytes(side: codecs.SideInformation) -> int:
   return 4 * sum(side.sizes) + 2 * len(side.sizes) + 64
 
 
-def _fields(codec, kind, round_idx, client, layout_hash, side) -> tuple:
+def _check(message: bytes | memoryview, expected: tuple) -> int:
+  """The checksum of a payload, if the message is whole and as expected."""
+  header = peek(message)
+  (crc,) = _CRC.unpack_from(message, len(message) - _CRC.size)
+  payload_crc = zlib_ng.crc32(memoryview(message)[_HEADER.size : -_CRC.size])
+  head = memoryview(message)[: _HEADER.size]
+  _expect('checksum', zlib_ng.crc32(head, payload_crc), crc)
+  for field, got, want in zip(
+    Header._fields[: len(expected)],
+    header[: len(expected)],
+    expected,
+    strict=True,
+  ):
+    _expect(field, got, want)
+  return payload_crc
+
+
+def _fields(codec, kind, round_idx, client, layout_hash, count) -> tuple:
   """What the first fields of the `Header` must be, from codec to count."""
   if codec not in codecs.CODECS:
     raise ValueError(
@@ -259,7 +298,7 @@ def _fields(codec, kind, round_idx, client, layout_hash, side) -> tuple:
   numbers = {
     'round_idx': operator.index(round_idx),
     'client': operator.index(client),
-    'symbol count': sum(side.sizes),
+    'symbol count': count,
   }
   for name, value in numbers.items():
     if not 0 <= value < 2**32:

@@ -2,6 +2,9 @@
 
 import os
 import pathlib
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -94,3 +97,38 @@ def test_a_file_shows_only_when_it_is_whole(tmp_path, monkeypatch):
   monkeypatch.setattr(os, 'replace', watched)
   cache.write(path, 'key', {'x': np.zeros(2, np.uint8)})
   assert seen == [(False, path.stat().st_size)]
+
+
+def test_what_killed_processes_left_is_removed_after_a_day(tmp_path):
+  path = tmp_path / 'cache.npz'
+  killed = """
+import os, pathlib, sys
+from fedpm_jax.system import files
+with files.replacing(pathlib.Path(sys.argv[1])) as file:
+  file.write(b'half')
+  file.flush()
+  os._exit(9)
+"""
+  subprocess.run([sys.executable, '-c', killed, path], check=False)
+  (left,) = tmp_path.iterdir()
+  others = ['.notes.npz.txt', '.x.npz.tmp', 'x.npz.1.tmp', '.x.txt.1.tmp']
+  for name in others:
+    (tmp_path / name).touch()
+  write = lambda: cache.write(path, 'key', {'x': np.zeros(2, np.uint8)})
+  names = lambda: sorted(file.name for file in tmp_path.iterdir())
+  for hours, kept in [(0, [left.name]), (23, [left.name]), (25, [])]:
+    then = time.time() - hours * 3600
+    for file in tmp_path.iterdir():
+      os.utime(file, (then, then))
+    write()
+    assert names() == sorted([path.name, *others, *kept])
+
+
+def test_leftovers_that_cannot_be_removed_are_no_error(tmp_path):
+  left = tmp_path / '.cache.npz.0123.tmp'
+  left.mkdir()  # which `unlink` refuses
+  os.utime(left, (0, 0))
+  path = tmp_path / 'cache.npz'
+  cache.write(path, 'key', {'x': np.zeros(2, np.uint8)})
+  assert cache.read(path, 'key') is not None
+  assert left.is_dir()

@@ -1,15 +1,13 @@
 """Data sets: the embedded digits, prepared TFDS directories, the cache."""
 
-import io
-import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
-import types
 
 import numpy as np
+import prepared_toy
 import pytest
 
 from fedpm_jax.data import sources
@@ -17,93 +15,7 @@ from fedpm_jax.data import sources
 TFDS_DIR = os.environ.get('FEDPM_TFDS_DIR')
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-  """A home of its own: the user's cache is neither read nor written."""
-  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
-  return tmp_path / 'home'
-
-
-def toy_arrays():
-  """Random images, not square and with 3 channels, so that axes show."""
-  rng = np.random.default_rng(0)
-  return {
-    'x_train': rng.integers(0, 256, (23, 6, 4, 3), np.uint8),
-    'y_train': rng.integers(0, 5, 23, np.int32),
-    'x_test': rng.integers(0, 256, (7, 6, 4, 3), np.uint8),
-    'y_test': rng.integers(0, 5, 7, np.int32),
-  }
-
-
-@pytest.fixture(scope='session')
-def prepared(tmp_path_factory):
-  """A TFDS directory with the data set toy/1.0.0, written without TensorFlow."""
-  import tensorflow_datasets as tfds
-  from PIL import Image
-
-  arrays = toy_arrays()
-
-  def png(image):
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, 'PNG')
-    buffer.seek(0)
-    return buffer
-
-  class Base(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    VERSION = tfds.core.Version('1.0.0')
-
-    def _info(self):
-      features = {
-        'image': tfds.features.Image(shape=(6, 4, 3)),
-        'label': tfds.features.ClassLabel(num_classes=5),
-      }
-      return tfds.core.DatasetInfo(
-        builder=self,
-        features=tfds.features.FeaturesDict(features),
-        disable_shuffling=True,
-      )
-
-    def _split_generators(self, dl_manager):
-      return {
-        split: self._generate_examples(split) for split in ('train', 'test')
-      }
-
-    def _generate_examples(self, split):
-      rows = zip(arrays[f'x_{split}'], arrays[f'y_{split}'], strict=True)
-      for i, (x, y) in enumerate(rows):
-        yield i, {'image': png(x), 'label': int(y)}
-
-  root = tmp_path_factory.mktemp('tfds')
-  builder = types.new_class('Toy', (Base,), {'skip_registration': True})
-  builder(data_dir=root, file_format='array_record').download_and_prepare()
-  return root
-
-
-@pytest.fixture
-def root(prepared, tmp_path):
-  """A copy that a test may spoil."""
-  shutil.copytree(prepared / 'toy', tmp_path / 'data' / 'toy')
-  return tmp_path / 'data'
-
-
-def copy_of_toy(root, to):
-  shutil.copytree(root / 'toy' / '1.0.0', root / to)
-
-
-def edit(path, change):
-  content = json.loads(path.read_text())
-  change(content)
-  path.write_text(json.dumps(content))
-
-
-def assert_toy(dataset, transposed=False):
-  for field, array in toy_arrays().items():
-    if transposed and array.ndim == 4:
-      array = np.stack([image.transpose(1, 0, 2) for image in array])
-    np.testing.assert_array_equal(getattr(dataset, field), array)
-    assert getattr(dataset, field).dtype == array.dtype
-  assert dataset.num_classes == 5
-  assert type(dataset.num_classes) is int
+pytestmark = pytest.mark.usefixtures('home')
 
 
 @pytest.mark.parametrize('chunk', [500, 22, 1])
@@ -111,7 +23,7 @@ def test_prepared_data_come_in_index_order(root, tmp_path, monkeypatch, chunk):
   monkeypatch.setattr(sources, '_DECODE_CHUNK', chunk)
   dataset = sources.load('toy', data_dir=root, cache_dir=tmp_path / 'cache')
   assert dataset.name == 'toy'
-  assert_toy(dataset)
+  prepared_toy.assert_toy(dataset)
 
 
 @pytest.mark.parametrize(
@@ -123,20 +35,20 @@ def test_prepared_data_come_in_index_order(root, tmp_path, monkeypatch, chunk):
   ],
 )
 def test_emnist_is_turned_upright(root, tmp_path, folder, name):
-  copy_of_toy(root, folder)
+  prepared_toy.copy_of_toy(root, folder)
   for _ in range(2):  # decoded, then from the cache
     dataset = sources.load(name, data_dir=root, cache_dir=tmp_path / 'cache')
-    assert_toy(dataset, transposed=True)
+    prepared_toy.assert_toy(dataset, transposed=True)
 
 
 def test_a_directory_with_a_name_outside_tfds_is_read(root):
-  copy_of_toy(root, 'My-Set.v/1.0.0')
-  assert_toy(sources.load('My-Set.v', data_dir=root))
+  prepared_toy.copy_of_toy(root, 'My-Set.v/1.0.0')
+  prepared_toy.assert_toy(sources.load('My-Set.v', data_dir=root))
 
 
 def test_the_newest_version_is_read_unless_one_is_named(root):
   for version in ('1.0.9', '1.0.10', '1.0.10.incomplete'):
-    copy_of_toy(root, f'toy/{version}')
+    prepared_toy.copy_of_toy(root, f'toy/{version}')
   kept = root / 'fedpm_jax_cache' / 'toy'
   sources.load('toy', data_dir=root)
   assert [path.name for path in kept.iterdir()] == ['1.0.10-format1.npz']
@@ -148,7 +60,7 @@ def test_the_newest_version_is_read_unless_one_is_named(root):
 
 def test_the_directory_of_the_environment_is_the_default(root, monkeypatch):
   monkeypatch.setenv('TFDS_DATA_DIR', str(root))
-  assert_toy(sources.load('toy'))
+  prepared_toy.assert_toy(sources.load('toy'))
   monkeypatch.delenv('TFDS_DATA_DIR')
   with pytest.raises(sources.DataNotFound, match='home/tensorflow_datasets'):
     sources.load('toy')
@@ -192,7 +104,7 @@ except sources.DataNotFound as error:
 
 
 def test_the_line_names_what_is_prepared(root):
-  copy_of_toy(root, 'emnist/letters/3.1.0')
+  prepared_toy.copy_of_toy(root, 'emnist/letters/3.1.0')
   for name in ('emnist', 'tyo'):
     with pytest.raises(
       sources.DataNotFound, match=r'prepared there: emnist/letters, toy\)'
@@ -202,16 +114,16 @@ def test_the_line_names_what_is_prepared(root):
 
 def test_tfrecord_is_refused_but_not_beside_array_record(root):
   info = root / 'toy' / '1.0.0' / 'dataset_info.json'
-  edit(info, lambda content: content.update(fileFormat='tfrecord'))
+  prepared_toy.edit(info, lambda content: content.update(fileFormat='tfrecord'))
   with pytest.raises(
     sources.DataNotFound, match=r'as tfrecord, .* needed is array_record'
   ):
     sources.load('toy', data_dir=root)
-  edit(
+  prepared_toy.edit(
     info,
     lambda content: content.update(alternativeFileFormats=['array_record']),
   )
-  assert_toy(sources.load('toy', data_dir=root))
+  prepared_toy.assert_toy(sources.load('toy', data_dir=root))
 
 
 @pytest.mark.parametrize('damage', ['missing', 'cut'])
@@ -230,7 +142,7 @@ def test_other_splits_are_refused(root):
   def rename(content):
     content['splits'][1]['name'] = 'validation'
 
-  edit(root / 'toy' / '1.0.0' / 'dataset_info.json', rename)
+  prepared_toy.edit(root / 'toy' / '1.0.0' / 'dataset_info.json', rename)
   with pytest.raises(ValueError, match=r"got \['train', 'validation'\]"):
     sources.load('toy', data_dir=root)
 
@@ -241,7 +153,7 @@ def test_other_features_are_refused(root, feature):
     features = content['featuresDict']['features']
     features[f'my_{feature}'] = features.pop(feature)
 
-  edit(root / 'toy' / '1.0.0' / 'features.json', rename)
+  prepared_toy.edit(root / 'toy' / '1.0.0' / 'features.json', rename)
   with pytest.raises(ValueError, match=rf'must have .*, got .*my_{feature}'):
     sources.load('toy', data_dir=root)
 
@@ -251,7 +163,7 @@ def test_images_of_varying_size_are_refused(root):
     image = content['featuresDict']['features']['image']['image']
     image['shape']['dimensions'] = ['-1', '-1', '3']
 
-  edit(root / 'toy' / '1.0.0' / 'features.json', vary)
+  prepared_toy.edit(root / 'toy' / '1.0.0' / 'features.json', vary)
   with pytest.raises(ValueError, match=r'of fixed size.*None, None, 3'):
     sources.load('toy', data_dir=root)
 
@@ -261,7 +173,7 @@ def test_labels_outside_the_classes_are_refused(root):
     label = content['featuresDict']['features']['label']
     label['classLabel']['numClasses'] = '4'
 
-  edit(root / 'toy' / '1.0.0' / 'features.json', fewer)
+  prepared_toy.edit(root / 'toy' / '1.0.0' / 'features.json', fewer)
   with pytest.raises(ValueError, match=r'labels in \[0, 4\), got \[0 .* 4\]'):
     sources.load('toy', data_dir=root)
 
@@ -280,7 +192,7 @@ def test_the_second_load_decodes_nothing(root):
   sources.load('toy', data_dir=root)
   for records in (root / 'toy').rglob('*.array_record*'):
     records.unlink()
-  assert_toy(sources.load('toy', data_dir=root))
+  prepared_toy.assert_toy(sources.load('toy', data_dir=root))
   assert len(list(root.rglob('*.npz'))) == 1
 
 
@@ -292,13 +204,13 @@ def test_a_bad_cache_is_made_again(root, damage):
   if damage == 'cut':
     path.write_bytes(good[: len(good) // 2])
   elif damage == 'flipped':
-    at = good.index(toy_arrays()['x_train'].tobytes())
+    at = good.index(prepared_toy.toy_arrays()['x_train'].tobytes())
     path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
   elif damage == 'empty':
     path.write_bytes(b'')
   else:
     np.savez(path, x_train=np.zeros(3))
-  assert_toy(sources.load('toy', data_dir=root))
+  prepared_toy.assert_toy(sources.load('toy', data_dir=root))
   assert path.read_bytes() == good
   assert [file.name for file in path.parent.iterdir()] == [path.name]
 
@@ -308,27 +220,31 @@ def test_data_prepared_anew_are_decoded_anew(root):
   (path,) = root.rglob('*.npz')
   before = path.read_bytes()
   info = root / 'toy' / '1.0.0' / 'dataset_info.json'
-  edit(info, lambda content: content.update(description='made again'))
-  assert_toy(sources.load('toy', data_dir=root))
+  prepared_toy.edit(
+    info, lambda content: content.update(description='made again')
+  )
+  prepared_toy.assert_toy(sources.load('toy', data_dir=root))
   assert path.read_bytes() != before
 
 
 def test_the_cache_goes_home_where_the_data_are_read_only(root, home):
   # A file in the way refuses even the superuser, whom permissions do not stop.
   (root / 'fedpm_jax_cache').write_text('')
-  assert_toy(sources.load('toy', data_dir=root))
+  prepared_toy.assert_toy(sources.load('toy', data_dir=root))
   kept = home / '.cache' / 'fedpm_jax' / 'toy' / '1.0.0-format1.npz'
   assert kept.is_file()
   for records in (root / 'toy').rglob('*.array_record*'):
     records.unlink()
-  assert_toy(sources.load('toy', data_dir=root))
+  prepared_toy.assert_toy(sources.load('toy', data_dir=root))
 
 
 def test_without_any_place_for_a_cache_the_data_still_load(root):
   blocked = root / 'a file'
   blocked.write_text('')
   for _ in range(2):
-    assert_toy(sources.load('toy', data_dir=root, cache_dir=blocked))
+    prepared_toy.assert_toy(
+      sources.load('toy', data_dir=root, cache_dir=blocked)
+    )
 
 
 # ---------------------------------------------------------------- real data

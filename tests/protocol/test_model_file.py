@@ -1,6 +1,7 @@
 """The exported model: small, complete, the same in another process."""
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -43,7 +44,9 @@ def test_loaded_model_is_the_masked_network(exported, rng):
   assert model.spec == SPEC
 
 
-def test_identical_logits_in_a_fresh_process(exported, rng):
+@pytest.mark.parametrize('x64', ['0', '1'])
+def test_identical_logits_in_a_fresh_process(exported, rng, x64):
+  """With any number of devices, and where others compute in float64."""
   model, folder, _ = exported
   images = rng.integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
   np.save(folder / 'images.npy', images)
@@ -55,9 +58,14 @@ jax.config.update('jax_num_cpu_devices', 2)
 from fedpm_jax.protocol import model_file
 model = model_file.load(sys.argv[1] + '/model.fedpm')
 logits = model(np.load(sys.argv[1] + '/images.npy'))
+assert logits.dtype == np.float32
 assert (np.asarray(logits) == np.load(sys.argv[1] + '/here.npy')).all()
 """
-  subprocess.run([sys.executable, '-c', code, str(folder)], check=True)
+  subprocess.run(
+    [sys.executable, '-c', code, str(folder)],
+    check=True,
+    env=os.environ | {'JAX_ENABLE_X64': x64},
+  )
 
 
 @pytest.mark.parametrize('density', [0.0, 0.01, 0.1, 0.5, 1.0])
