@@ -145,7 +145,7 @@ def make(
     module: see `models.network.build`.
 
   Raises:
-    ValueError: the values do not fit the network.
+    ValueError: the values do not fit the network, or are too many.
   """
   network = networks.build(spec, module=module)
   size = network.layout.num_parameters
@@ -153,6 +153,10 @@ def make(
     raise ValueError(
       f'Expected a bool mask or float32 weights [{size}], got {values.dtype}'
       f' {list(values.shape)}.'
+    )
+  if size > _MAX_PARAMETERS:
+    raise ValueError(
+      f'A model file has at most {_MAX_PARAMETERS} parameters, got {size}.'
     )
   # The smallest of a few: masks that were not sampled with dithers, or whose
   # density differs from tensor to tensor, have other regularities.

@@ -125,6 +125,15 @@ def test_the_smallest_codec_must_obey_the_rule_too(tmp_path, monkeypatch):
   )
 
 
+def test_a_network_too_large_for_any_file_is_refused(monkeypatch):
+  monkeypatch.setattr(model_file, '_MAX_PARAMETERS', 2**15)
+  size = networks.build(model_files.SPEC).layout.num_parameters
+  with pytest.raises(
+    ValueError, match=r'at most 32768 parameters, got 33\d{3}'
+  ):
+    model_file.make(model_files.SPEC, np.zeros(size, np.bool_))
+
+
 @pytest.mark.parametrize('num_bytes', [1, 2**16, 2**22])
 def test_a_bit_for_each_parameter_is_always_allowed(num_bytes):
   assert 8 * num_bytes <= model_file.most_parameters(num_bytes)
