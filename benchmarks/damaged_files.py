@@ -101,6 +101,8 @@ def judge(
   inner = path.relative_to(folder)
   # A checkpoint and a run of a sweep are named by their folders.
   names = [path.name, *(str(p) for p in inner.parents if len(p.parts) > 1)]
+  if not path.exists():  # Then it may say that there is none in the folder.
+    names.append(str(folder))
   is_named = any(name in text for name in names)
   if is_named and not (failed and '\n' in text):
     return 'named', seconds

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
   from fedpm_jax.masks import Layout
   from fedpm_jax.models.network import Network
   from fedpm_jax.protocol.model_file import Model, load
+  from fedpm_jax.system.reading import FileError
 
 __all__ = [
   'Algorithm',
@@ -34,6 +35,7 @@ __all__ = [
   'Compressor',
   'Dataset',
   'Experiment',
+  'FileError',
   'Layout',
   'Model',
   'Network',
@@ -52,6 +54,7 @@ _HOMES = {
   'Compressor': 'compressors.base',
   'Dataset': 'data.sources',
   'Experiment': 'experiments.experiment',
+  'FileError': 'system.reading',
   'Layout': 'masks',
   'Model': 'protocol.model_file',
   'Network': 'models.network',

@@ -81,7 +81,8 @@ def test_a_wheel_trains_by_name_from_any_folder(installed, tmp_path):
     '--config.data.max_examples=20',
   )
   assert done.returncode == 0, done.stderr
-  summary = json.loads((tmp_path / 'runs/cifar10/summary.json').read_text())
+  name = 'cifar10,model=cnn,data.name=digits,data.max_examples=20'
+  summary = json.loads((tmp_path / 'runs' / name / 'summary.json').read_text())
   assert summary['last']['round_idx'] == 1
   assert summary['config']['batch_size'] == 128  # of cifar10.py
   version = _run(tmp_path, installed / 'fedpm', '--version')

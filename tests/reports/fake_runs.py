@@ -4,6 +4,7 @@ import json
 import pathlib
 from typing import Any
 
+from fedpm_jax.reports import records
 from fedpm_jax.system import files
 
 
@@ -104,6 +105,7 @@ def summary_of(
       for name in ('uplink/bpp_wire', 'downlink/bpp_wire')
     },
     'model': model,
+    'rows_crc32': records.checksum(rows),
     'config': {'seed': seed},
     'versions': {'python': '3.11'},
     'device': '1 x cpu',

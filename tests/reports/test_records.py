@@ -1,8 +1,10 @@
 """The record: valid JSON, whole files, and continuing after a crash."""
 
+import contextlib
 import json
 import re
 
+import fake_runs
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -215,3 +217,20 @@ def test_any_bytes_are_good_rows_or_an_error(tmp_path_factory, parts, cut):
   rows = _record(path, len(good), len(good) + 1)
   assert rows[:-1] == good
   assert records.read_rows(path) == rows
+
+
+def test_a_checksum_of_rows_changes_with_every_value(tmp_path):
+  rows = [fake_runs.row(i, 0.5, 10, 10) for i in range(3)]
+  whole = records.checksum(rows)
+  path = tmp_path / 'metrics.jsonl'
+  with contextlib.closing(records.Recorder(path, next_round=0)) as recorder:
+    for row in rows:
+      recorder.append(row)
+  assert records.checksum(recorder.rows) == whole
+  assert records.checksum(records.read_rows(path)) == whole
+  assert records.checksum(rows[:2]) != whole
+  for i, row in enumerate(rows):
+    for name, value in row.items():
+      changed = list(rows)
+      changed[i] = row | {name: value + 1}
+      assert records.checksum(changed) != whole

@@ -4,6 +4,7 @@ One tiny network, all clients of a round, the real wire: what a method is made
 of does not matter, only that it keeps to the contracts.
 """
 
+import contextlib
 import functools
 
 import jax
@@ -105,11 +106,11 @@ def test_a_state_that_was_saved_goes_on_alike(name, tmp_path):
   engine, rng = engine_of(name), np.random.default_rng(0)
   cohorts = [toy.cohort(rng, ids) for ids in ([0, 1, 2], IDS)]
   state, *_ = engine.run(engine.init(), cohorts[0], 0)
-  checkpoints = checkpoint.Checkpoints(tmp_path / 'checkpoints')
-  checkpoints.save(state, 1, {})
+  with contextlib.closing(checkpoint.Writer(tmp_path)) as checkpoints:
+    checkpoints.save(state, 1, {}, [])
   blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(engine.init))
-  restored = checkpoints.restore(blank, {})
-  checkpoints.close()
+  restored = checkpoint.restore(tmp_path, blank, {})
+  assert restored
   assert restored.next_round == 1
   again, row, *_ = engine.run(restored.state, cohorts[1], 1)
   straight, expected, *_ = engine.run(state, cohorts[1], 1)
