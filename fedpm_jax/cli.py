@@ -173,6 +173,7 @@ def guarded(program: Callable[[], None]) -> None:
   from fedpm_jax.codecs.base import WireError
 
   logging.set_verbosity(logging.WARNING)
+  _open_closed_streams()
   for stream in (sys.stdout, sys.stderr):
     # A terminal that knows no 'ö' gets an escape, and no exception.
     if isinstance(stream, io.TextIOWrapper):
@@ -193,6 +194,21 @@ def guarded(program: Callable[[], None]) -> None:
     if line is None or os.environ.get('FEDPM_TRACEBACK'):
       raise
     sys.exit(f'error: {text.printable(line)} (FEDPM_TRACEBACK=1 shows where)')
+
+
+def _open_closed_streams() -> None:
+  """Gives a process that was started without output (`>&-`) an empty one.
+
+  Else the next files to be opened would have the numbers 0 to 2, and messages
+  for the terminal would be written into them.
+  """
+  while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+    pass
+  os.close(number)
+  for name in ('stdout', 'stderr'):
+    if getattr(sys, name) is None:
+      empty = open(os.devnull, 'w', encoding='utf-8')  # noqa: SIM115
+      setattr(sys, name, empty)
 
 
 def _line(error: Exception) -> str | None:

@@ -206,3 +206,13 @@ def test_who_reads_no_further_gets_no_traceback():
   assert process.stderr.read() == b''
   process.stderr.close()
   assert process.wait() == 128 + signal.SIGPIPE
+
+
+def test_a_process_without_input_and_output_runs_to_its_end(tmp_path):
+  """Its files are not mistaken for a terminal."""
+  start = ['sh', '-c', 'exec "$@" <&- >&- 2>&-', 'sh']
+  arguments = command(tmp_path / 'run', rounds=1)
+  run = subprocess.run([*start, *arguments], cwd=ROOT)
+  assert run.returncode == 0
+  assert len(records.read_rows(tmp_path / 'run' / 'metrics.jsonl')) == 1
+  assert (tmp_path / 'run' / 'summary.json').exists()
