@@ -49,13 +49,7 @@ def _run(argv: list[str]) -> None:
     to = pathlib.Path(out or sweep)
     targets = _targets(target)
     text = compare.compare_runs(pathlib.Path(sweep), to, targets=targets)
-  _say(text)
-
-
-def _say(text: str) -> None:
-  """Prints a text; letters that the terminal does not know are escaped."""
-  encoding = sys.stdout.encoding or 'utf-8'
-  print(text.encode(encoding, 'backslashreplace').decode(encoding))
+  print(text)
 
 
 def _targets(texts: list[str]) -> dict[str, float]:
