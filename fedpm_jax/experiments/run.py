@@ -77,7 +77,8 @@ def train(
     ) from error
   run = Experiment(config, **parts)
   with lock.locked(workdir):
-    files.remove_temporary(workdir)  # of processes that were killed
+    for folder in ('', checkpoint.FOLDER, archive.FOLDER):
+      files.remove_temporary(workdir / folder)
     recorded = _recorded(workdir / 'metrics.jsonl')
     seconds_before = max(
       (row.get('time/total_s') or 0 for row in recorded), default=0

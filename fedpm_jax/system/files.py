@@ -5,12 +5,14 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 _SUFFIX = '.tmp'  # of temporary names
+_TEMPORARY = re.compile(rf'\..+\.[0-9a-f]+{re.escape(_SUFFIX)}')
 
 
 def to_json(value: Any) -> Any:
@@ -35,11 +37,14 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 def remove_temporary(folder: pathlib.Path) -> None:
   """Removes what `replacing` left behind in processes that were killed.
 
+  Folders inside are left alone: other processes may be writing there.
+
   Args:
-    folder: nobody else writes to it now.
+    folder: nobody else writes to it now; it may be missing.
   """
-  for path in list(folder.rglob(f'.*{_SUFFIX}')):
-    remove(path)
+  for path in list(folder.glob(f'.*{_SUFFIX}')):
+    if _TEMPORARY.fullmatch(path.name):
+      remove(path)
 
 
 def remove(path: pathlib.Path) -> None:

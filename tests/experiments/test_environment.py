@@ -146,6 +146,17 @@ def test_what_killed_processes_left_behind_is_removed(whole, tmp_path):
   assert outcome(workdir) == outcome(whole[0])
 
 
+def test_other_files_are_left_alone(tmp_path):
+  """A run may be started in the folder of all runs, or at home."""
+  others = ['another/run/.config.json.0123.tmp', '.editor.tmp', '.x.y.tmp']
+  for name in others:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+  fp.train(small(rounds=1), tmp_path)
+  for name in others:
+    assert (tmp_path / name).exists()
+
+
 def test_a_terminal_that_is_gone_stops_no_run(whole, tmp_path):
   workdir = tmp_path / 'run'
   process = subprocess.Popen(
