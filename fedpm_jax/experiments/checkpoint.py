@@ -3,8 +3,8 @@
 A checkpoint is a folder `checkpoints/<rounds done>`.  Its `state` holds the
 server's state, the clients' states and who holds which theta.  Its `run.json`
 holds the next round, what determines the run, and checksums: of every array, of
-the rows of metrics.jsonl until then, and of itself.  Randomness is derived from the seed, so that a run that was killed
-continues bit for bit.
+the rows of metrics.jsonl until then, and of itself.  Randomness is derived from
+the seed, so that a run that was killed continues bit for bit.
 
 Orbax writes and reads the arrays (`arrays`).  Which checkpoints there are, their
 renaming and their checks are done here, because a damaged one must not hide the
@@ -122,7 +122,7 @@ class Writer:
     state: Any,
     next_round: int,
     config: dict[str, Any],
-    rows: list[dict[str, Any]],
+    rows_checksum: str,
   ) -> None:
     """Starts to write a checkpoint; it is complete, or not there at all.
 
@@ -130,7 +130,7 @@ class Writer:
       state: after round `next_round - 1`.
       next_round: 0-based.
       config: as `build.describe` makes it.
-      rows: of metrics.jsonl until then, as JSON.
+      rows_checksum: of metrics.jsonl until then, see `records.checksum`.
 
     Raises:
       OSError: the one before could not be written.
@@ -141,7 +141,7 @@ class Writer:
     content = {
       'next_round': next_round,
       'config': files.to_json(config),
-      'rows_crc32': records.checksum(rows),
+      'rows_crc32': rows_checksum,
     }
     self._pending = self._thread.submit(
       _write, self._folder, state, content, self._keep

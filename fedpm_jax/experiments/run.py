@@ -202,7 +202,7 @@ def _train(
       stopped = stop is not None and stop()
       if stopped or due(t, config.checkpoint.every):
         checkpoints.save(
-          run.state, run.next_round, run.description, recorder.rows
+          run.state, run.next_round, run.description, recorder.checksum
         )
       if stopped and t < last:
         checkpoints.wait()

@@ -15,10 +15,12 @@ from absl import logging
 
 from fedpm_jax.experiments import arrays, checkpoint
 from fedpm_jax.protocol.server import Held
+from fedpm_jax.reports import records
 from fedpm_jax.simulation import rounds
 from fedpm_jax.system import reading
 
 ROWS = [{'round_idx': i, 'train/loss': 2.3 - i / 7} for i in range(4)]
+crc = records.checksum
 CONFIG = {'seed': 0, 'data': {'name': 'digits'}}
 
 
@@ -32,7 +34,7 @@ def _state(value):
 def _save(folder, *numbers, keep=2):
   with contextlib.closing(checkpoint.Writer(folder, keep=keep)) as writer:
     for number in numbers:
-      writer.save(_state(float(number)), number, CONFIG, ROWS[:number])
+      writer.save(_state(float(number)), number, CONFIG, crc(ROWS[:number]))
 
 
 def _restore(folder, config=CONFIG, **options):
@@ -47,7 +49,7 @@ def test_round_trip_keeps_structure_and_bits(tmp_path):
   state = _state(1 / 3)
   assert _restore(tmp_path) is None
   with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
-    writer.save(state, 4, CONFIG, ROWS[:4])
+    writer.save(state, 4, CONFIG, crc(ROWS))
   restored = _restore(tmp_path)
   assert restored
   assert restored.next_round == 4
@@ -61,7 +63,7 @@ def test_what_is_saved_is_the_state_of_that_moment(tmp_path):
   x = jnp.full(200_000, 7, jnp.uint16)
   consume = jax.jit(lambda x: x + 1, donate_argnums=0)
   with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
-    writer.save({'x': x}, 1, CONFIG, [])
+    writer.save({'x': x}, 1, CONFIG, crc([]))
     jax.block_until_ready(consume(x))
   like = {'x': jnp.zeros(200_000, jnp.uint16)}
   restored = checkpoint.restore(tmp_path, like, CONFIG)
@@ -230,7 +232,7 @@ def test_what_cannot_be_written_is_one_error_and_leaves_the_one_before(
 
   monkeypatch.setattr(arrays, 'write', fail)
   with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
-    writer.save(_state(2.0), 2, CONFIG, [])
+    writer.save(_state(2.0), 2, CONFIG, crc([]))
     with pytest.raises(OSError, match=r'not be written \(No space left on'):
       writer.wait()
   assert _names(tmp_path) == {'1'}
@@ -251,7 +253,7 @@ def test_what_decides_no_number_may_differ(tmp_path):
   often = {'evaluation': {'every': 1}, 'checkpoint': {'keep': 2}}
   rarely = {'evaluation': {'every': 7}, 'checkpoint': {'keep': 9}}
   with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
-    writer.save(_state(1.0), 1, CONFIG | often, [])
+    writer.save(_state(1.0), 1, CONFIG | often, crc([]))
   assert _restore(tmp_path, CONFIG | rarely)
 
 

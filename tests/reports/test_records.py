@@ -188,7 +188,7 @@ def test_no_file_has_no_rows(tmp_path):
 def test_a_missing_round_is_an_error(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   _record(path, 0, 2)
-  with pytest.raises(ValueError, match=r'rounds 0 to 3.*got 2 rows'):
+  with pytest.raises(ValueError, match=r'hold 4 rounds.*got 2'):
     records.Recorder(path, next_round=4)
 
 
@@ -226,7 +226,11 @@ def test_a_checksum_of_rows_changes_with_every_value(tmp_path):
   with contextlib.closing(records.Recorder(path, next_round=0)) as recorder:
     for row in rows:
       recorder.append(row)
-  assert records.checksum(recorder.rows) == whole
+  assert records.checksum(recorder.rows) == recorder.checksum == whole
+  with contextlib.closing(records.Recorder(path, next_round=2)) as recorder:
+    assert recorder.checksum == records.checksum(rows[:2])
+    recorder.append(rows[2])
+    assert recorder.checksum == whole
   assert records.checksum(records.read_rows(path)) == whole
   assert records.checksum(rows[:2]) != whole
   for i, row in enumerate(rows):

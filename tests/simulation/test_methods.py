@@ -107,7 +107,7 @@ def test_a_state_that_was_saved_goes_on_alike(name, tmp_path):
   cohorts = [toy.cohort(rng, ids) for ids in ([0, 1, 2], IDS)]
   state, *_ = engine.run(engine.init(), cohorts[0], 0)
   with contextlib.closing(checkpoint.Writer(tmp_path)) as checkpoints:
-    checkpoints.save(state, 1, {}, [])
+    checkpoints.save(state, 1, {}, 'of no rows')
   blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(engine.init))
   restored = checkpoint.restore(tmp_path, blank, {})
   assert restored
