@@ -149,16 +149,19 @@ def finished(workdir: pathlib.Path) -> dict[str, Any] | None:
   """
   try:
     summary = summaries.read(workdir / 'summary.json')
+    rows = records.read_rows(workdir / 'metrics.jsonl')
+    summaries.check_whole(workdir, rows, summary)
     model = (workdir / 'model.fedpm').read_bytes()
   except FileNotFoundError:
     return None
   except (reading.FileError, OSError) as error:
-    logging.warning('%s It is written anew.', error)
+    logging.warning('%s This start makes it again.', error)
     return None
   if hashlib.sha256(model).hexdigest() != summary['model'].get('sha256'):
     logging.warning('%s/model.fedpm is damaged. It is written anew.', workdir)
     return None
-  if not all((workdir / name).is_file() for name in _PICTURES):
+  others = ('config.json', *_PICTURES)
+  if not all((workdir / name).is_file() for name in others):
     return None
   return summary
 

@@ -139,7 +139,7 @@ def is_finished(folder: pathlib.Path, run: Run) -> bool:
   there = summary['config']
   return (
     configs.deciding(there) == configs.deciding(here)
-    and there['rounds'] == here['rounds']
+    and there.get('rounds') == here['rounds']
   )
 
 

@@ -39,6 +39,7 @@ SHAPE: reading.Shape = {
   'device': str,
 }
 _REMEDY = 'Start the run again: the file is written anew.'
+_REBUILT = 'Start the run again: it is rebuilt.'
 
 
 def summarise(
@@ -115,6 +116,38 @@ def read(path: pathlib.Path) -> dict[str, Any]:
   except ValueError as error:
     raise reading.FileError(path, str(error), _REMEDY) from error
   return summary
+
+
+def check_whole(
+  folder: pathlib.Path, rows: list[dict[str, Any]], summary: dict[str, Any]
+) -> None:
+  """Raises FileError unless all files are of the same state of the run.
+
+  Args:
+    folder: of the run; its config.json is read, if it is there.
+    rows: of its metrics.jsonl.
+    summary: of its summary.json.
+  """
+  path = folder / 'summary.json'
+  timeless = lambda row: {
+    name: value for name, value in row.items() if not name.startswith('time/')
+  }
+  is_same = rows and timeless(rows[-1]) == timeless(summary['last'])
+  for name in ('uplink/bytes', 'downlink/bytes'):
+    total = sum(row[name] for row in rows)
+    is_same = is_same and total == summary['total'][name]
+  # Summaries of 0.2.0 and older have no checksum.
+  found = records.checksum(rows)
+  if not is_same or summary.get('rows_crc32', found) != found:
+    problem = 'it is of another state of the run than metrics.jsonl'
+    raise reading.FileError(path, problem, _REBUILT)
+  try:
+    config = reading.read_json(folder / 'config.json', dict, remedy=_REBUILT)
+  except FileNotFoundError:
+    return
+  if config != summary['config']:
+    problem = 'its config is not that of config.json'
+    raise reading.FileError(path, problem, _REBUILT)
 
 
 def _check(summary: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ from fedpm_jax.system import reading
 
 _LABELS: reading.Shape = {'data': str, 'method': str, 'seed': str, str: str}
 _AGAIN = 'Start the sweep again: the file is written anew.'
-_REBUILT = 'Start the run again: it is rebuilt.'
 _MAX_REASON = 500  # characters; error.txt may hold anything
 
 
@@ -117,7 +116,7 @@ def _read_run(folder: pathlib.Path, name: str) -> Run:
       reason = f'not finished, {len(rows)} rounds recorded'
       return Run(name, labels, [], None, reason)
     summary = summaries.read(folder / 'summary.json')
-    _check_whole(folder, rows, summary)
+    summaries.check_whole(folder, rows, summary)
   except (reading.FileError, OSError) as error:
     return Run(name, labels, [], None, str(error))
   return Run(name, labels, rows, summary, None)
@@ -151,32 +150,6 @@ def _failure(folder: pathlib.Path) -> str | None:
   except OSError as error:
     line = f'{path}: it cannot be read ({error.strerror})'
   return line or f'{path}: it does not say why the run failed'
-
-
-def _check_whole(
-  folder: pathlib.Path, rows: list[dict[str, Any]], summary: dict[str, Any]
-) -> None:
-  """Raises FileError unless all files are of the same state of the run."""
-  path = folder / 'summary.json'
-  timeless = lambda row: {
-    name: value for name, value in row.items() if not name.startswith('time/')
-  }
-  is_same = rows and timeless(rows[-1]) == timeless(summary['last'])
-  for name in ('uplink/bytes', 'downlink/bytes'):
-    total = sum(row[name] for row in rows)
-    is_same = is_same and total == summary['total'][name]
-  # Summaries of 0.2.0 and older have no checksum.
-  found = records.checksum(rows)
-  if not is_same or summary.get('rows_crc32', found) != found:
-    problem = 'it is of another state of the run than metrics.jsonl'
-    raise reading.FileError(path, problem, _REBUILT)
-  try:
-    config = reading.read_json(folder / 'config.json', dict, remedy=_REBUILT)
-  except FileNotFoundError:
-    return
-  if config != summary['config']:
-    problem = 'its config is not that of config.json'
-    raise reading.FileError(path, problem, _REBUILT)
 
 
 def _with_labels(runs: list[Run]) -> list[Run]:

@@ -22,7 +22,9 @@ from fedpm_jax.reports import plots, records
     ('model.fedpm', pathlib.Path.unlink, ''),
     ('model.fedpm', lambda p: p.write_bytes(b'FPMA'), 'model.fedpm is damaged'),
     ('curves.png', pathlib.Path.unlink, ''),
-    ('config.json', lambda p: p.write_text(''), ''),
+    ('config.json', lambda p: p.write_text('{}'), 'not that of config.json'),
+    ('config.json', lambda p: p.write_text(''), 'config.json: it is no JSON'),
+    ('config.json', pathlib.Path.unlink, ''),
     ('starts.jsonl', lambda p: p.write_text('5\n'), 'starts.jsonl:1'),
   ],
 )
@@ -32,7 +34,7 @@ def test_what_follows_from_the_rest_of_a_finished_run_is_made_again(
   workdir = tmp_path / 'run'
   shutil.copytree(whole[0], workdir)
   damage(workdir / name)
-  if name in ('config.json', 'starts.jsonl'):
+  if name == 'starts.jsonl':
     (workdir / 'summary.json').unlink()
   with caplog.at_level('WARNING', 'absl'):
     summary = fp.train(small(), workdir)

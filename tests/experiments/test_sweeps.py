@@ -48,10 +48,13 @@ def fake_train(config, folder, **_):
 
 def leave_files(folder, config):
   """The files of a finished run, and its summary."""
-  summary = fake_runs.summary_of([fake_runs.row(0, 0.5, 1, 1)], 0)
+  row = fake_runs.row(0, 0.5, 1, 1)
+  summary = fake_runs.summary_of([row], 0)
   summary['config'] = config
   summary['model']['sha256'] = hashlib.sha256(b'a model').hexdigest()
   (folder / 'model.fedpm').write_bytes(b'a model')
+  (folder / 'metrics.jsonl').write_text(json.dumps(row) + '\n')
+  files.write_json(folder / 'config.json', config)
   for name in ('curves.png', 'partition.png'):
     (folder / name).touch()
   files.write_json(folder / 'summary.json', summary)
@@ -112,7 +115,16 @@ def test_what_makes_another_run(tmp_path, changes, is_finished):
   assert sweeps.is_finished(folder, other) == is_finished
 
 
-@pytest.mark.parametrize('name', ['summary.json', 'model.fedpm', 'curves.png'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'summary.json',
+    'model.fedpm',
+    'curves.png',
+    'config.json',
+    'metrics.jsonl',
+  ],
+)
 def test_a_run_whose_files_are_damaged_is_not_finished(tmp_path, name, caplog):
   sweeps.execute([rated(1)], tmp_path, jobs=0, function=fake_train)
   folder = tmp_path / 'digits/fedpm/seed_0'
@@ -121,6 +133,16 @@ def test_a_run_whose_files_are_damaged_is_not_finished(tmp_path, name, caplog):
     (folder / name).unlink()
   assert not sweeps.is_finished(folder, rated(1))
   assert (name in caplog.text) == (name != 'curves.png')
+
+
+def test_a_run_is_finished_where_a_report_takes_it(tmp_path, caplog):
+  """Else the report asks for a start, and the start says that it is over."""
+  sweeps.execute([rated(1)], tmp_path, jobs=0, function=fake_train)
+  folder = tmp_path / 'digits/fedpm/seed_0'
+  path = folder / 'metrics.jsonl'
+  path.write_text(path.read_text().replace('0.5', '0.6'))
+  assert not sweeps.is_finished(folder, rated(1))
+  assert 'another state of the run than metrics.jsonl' in caplog.text
 
 
 @pytest.mark.parametrize('jobs', [0, 1])
