@@ -13,6 +13,7 @@ from absl import logging
 
 from fedpm_jax.data import partition
 from fedpm_jax.experiments import checkpoint, starts
+from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.experiment import Experiment
 from fedpm_jax.reports import archive, plots, records
@@ -84,15 +85,18 @@ def train(
       (row.get('time/total_s') or 0 for row in recorded), default=0
     )
     clock = lambda: seconds_before + time.perf_counter() - started
-    _continue(run, workdir, recorded, say)
+    _continue(run, workdir, recorded)
+    if summary := _result(run, workdir):
+      say(f'{workdir} is finished.')
+      say(summaries.table(summary))
+      return summary
     if run.next_round == run.num_rounds:
-      summary = finished(workdir)
-      if summary and summary['last']['round_idx'] == run.num_rounds - 1:
-        say(f'{workdir} is finished.')
-        say(summaries.table(summary))
-        return summary
       clock = lambda: seconds_before  # Its files are written anew, no more.
     else:
+      if run.next_round:
+        say(f'{workdir} continues at round {run.next_round + 1}.')
+      elif recorded:
+        say(f'{workdir} has no checkpoint yet: it starts again at round 1.')
       # It is of fewer rounds, if it is there.
       (workdir / 'summary.json').unlink(missing_ok=True)
       starts.note(workdir, run.next_round)
@@ -114,10 +118,7 @@ def _recorded(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _continue(
-  run: Experiment,
-  workdir: pathlib.Path,
-  rows: list[dict[str, Any]],
-  say: Callable[[str], None],
+  run: Experiment, workdir: pathlib.Path, rows: list[dict[str, Any]]
 ) -> None:
   """Sets the run to its last checkpoint, if there is one."""
   restored = checkpoint.restore(
@@ -127,8 +128,6 @@ def _continue(
     rows=rows,
   )
   if restored is None:
-    if rows:
-      say(f'{workdir} has no checkpoint yet: it starts again at round 1.')
     return
   if restored.next_round > run.num_rounds:
     raise ValueError(
@@ -137,8 +136,35 @@ def _continue(
       ' --workdir.'
     )
   run.set_state(restored.state, restored.next_round)
-  if run.next_round < run.num_rounds:
-    say(f'{workdir} continues at round {run.next_round + 1}.')
+
+
+def _result(run: Experiment, workdir: pathlib.Path) -> dict[str, Any] | None:
+  """The summary, if all rounds of just this run are done.
+
+  Raises:
+    ValueError: the folder holds another finished run, or one of fewer rounds,
+      whose checkpoints somebody has deleted: it would be lost.
+  """
+  summary = None
+  if run.next_round in (0, run.num_rounds):
+    summary = finished(workdir)
+  if summary is None:
+    return None
+  is_over = summary['last']['round_idx'] == run.num_rounds - 1
+  if run.next_round:  # A checkpoint has said that it is this run.
+    return summary if is_over else None
+  changes = checkpoint.differences(
+    configs.deciding(summary['config']),
+    configs.deciding(files.to_json(run.description)),
+  )
+  if is_over and not changes:
+    return summary
+  rounds = summary['last']['round_idx'] + 1
+  what = '; '.join(changes) or f'rounds: {rounds} there, {run.num_rounds} here'
+  raise ValueError(
+    f'{workdir} holds a finished run without checkpoints to continue from, with'
+    f' another config: {what}. Use a new --workdir.'
+  )
 
 
 def finished(workdir: pathlib.Path) -> dict[str, Any] | None:

@@ -124,6 +124,26 @@ def test_another_config_in_the_same_folder_is_an_error(whole):
   assert outcome(workdir) == before
 
 
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'seed': 1}, 'seed: 0 there, 1 here'),
+    ({'rounds': 5}, 'rounds: 4 there, 5 here'),
+  ],
+)
+def test_a_finished_run_without_checkpoints_is_not_lost(
+  whole, tmp_path, changes, message
+):
+  """They are most of a folder, and not needed any more."""
+  workdir = tmp_path / 'run'
+  shutil.copytree(whole[0], workdir)
+  shutil.rmtree(workdir / 'checkpoints')
+  assert fp.train(small(), workdir) == whole[1]
+  with pytest.raises(ValueError, match=message):
+    fp.train(small(**changes), workdir)
+  assert outcome(workdir) == outcome(whole[0])
+
+
 def test_two_rounds_and_two_more_are_four(whole, tmp_path, monkeypatch):
   """Dies in the middle of round 2, in Python, with nothing cleaned up."""
   cohort = fp.Experiment.cohort
