@@ -1,10 +1,11 @@
 """Checkpoints of the whole state (orbax), and whether a run may go on from one.
 
 A checkpoint is a folder `checkpoints/<rounds done>`.  Its `state` holds the
-server's state, the clients' states and who holds which theta.  Its `run.json`
-holds the next round, what determines the run, and checksums: of every array, of
-the rows of metrics.jsonl until then, and of itself.  Randomness is derived from
-the seed, so that a run that was killed continues bit for bit.
+server's state, the clients' states and who holds which theta, its
+`metrics.jsonl` the rows until then.  Its `run.json` holds the next round, what
+determines the run, and checksums: of every array, of the rows, and of itself.
+Randomness is derived from the seed, so that a run that was killed continues bit
+for bit, whatever happened to its other files.
 
 Orbax writes and reads the arrays (`arrays`).  Which checkpoints there are, their
 renaming and their checks are done here, because a damaged one must not hide the
@@ -29,7 +30,7 @@ from fedpm_jax.reports import records
 from fedpm_jax.system import files, reading
 
 FOLDER = 'checkpoints'
-_RUN = 'run.json'
+_RUN, _ROWS = 'run.json', 'metrics.jsonl'
 _SHAPE = {
   'content': {
     'next_round': int,
@@ -42,10 +43,17 @@ _SHAPE = {
 
 
 class Restored(NamedTuple):
-  """What a checkpoint gave back."""
+  """What a checkpoint gave back.
+
+  Attributes:
+    state: of the run.
+    next_round: 0-based.
+    rows: of metrics.jsonl, one for each round before.
+  """
 
   state: Any
   next_round: int
+  rows: list[dict[str, Any]]
 
 
 def is_due(round_idx: int, *, every: int, last: int) -> bool:
@@ -58,11 +66,7 @@ def is_due(round_idx: int, *, every: int, last: int) -> bool:
 
 
 def restore(
-  folder: pathlib.Path,
-  like: Any,
-  config: dict[str, Any],
-  *,
-  rows: list[dict[str, Any]] | None = None,
+  folder: pathlib.Path, like: Any, config: dict[str, Any]
 ) -> Restored | None:
   """The newest checkpoint that is whole; None where there is none at all.
 
@@ -72,8 +76,6 @@ def restore(
     folder: of the run.
     like: the state that is expected: its structure, shapes and dtypes.
     config: of this run, as `build.describe` makes it.
-    rows: of metrics.jsonl; a checkpoint is used only if it was written after
-      just these.  None: that is no matter.
 
   Raises:
     FileError: there are checkpoints, and none of them can be used.
@@ -85,7 +87,7 @@ def restore(
   for number in numbers:
     path = folder / FOLDER / str(number)
     try:
-      restored = _read(path, like, config, rows)
+      restored = _read(path, like, config)
     except reading.FileError as error:
       problems.append(str(error))
       continue
@@ -122,7 +124,7 @@ class Writer:
     state: Any,
     next_round: int,
     config: dict[str, Any],
-    rows_checksum: str,
+    recorded: records.Mark,
   ) -> None:
     """Starts to write a checkpoint; it is complete, or not there at all.
 
@@ -130,7 +132,7 @@ class Writer:
       state: after round `next_round - 1`.
       next_round: 0-based.
       config: as `build.describe` makes it.
-      rows_checksum: of metrics.jsonl until then, see `records.checksum`.
+      recorded: the rows until then.
 
     Raises:
       OSError: the one before could not be written.
@@ -141,10 +143,10 @@ class Writer:
     content = {
       'next_round': next_round,
       'config': files.to_json(config),
-      'rows_crc32': rows_checksum,
+      'rows_crc32': recorded.crc32,
     }
     self._pending = self._thread.submit(
-      _write, self._folder, state, content, self._keep
+      _write, self._folder, state, content, recorded, self._keep
     )
 
   def check(self) -> None:
@@ -203,7 +205,11 @@ def _numbers(folder: pathlib.Path) -> list[int]:
 
 
 def _write(
-  folder: pathlib.Path, state: Any, content: dict[str, Any], keep: int
+  folder: pathlib.Path,
+  state: Any,
+  content: dict[str, Any],
+  recorded: records.Mark,
+  keep: int,
 ) -> None:
   """Writes a checkpoint under a temporary name, renames it, removes old ones."""
   next_round = content['next_round']
@@ -212,6 +218,8 @@ def _write(
   try:
     temporary.mkdir()
     arrays.write(temporary / 'state', state)
+    with open(recorded.path, 'rb') as file:
+      files.write_bytes(temporary / _ROWS, file.read(recorded.size))
     content = content | {'arrays': arrays.checksums(state)}
     whole = {'content': content, 'crc32': _crc32(content)}
     files.write_json(temporary / _RUN, whole)
@@ -234,12 +242,7 @@ def _remove(path: pathlib.Path) -> None:
     files.remove(temporary)
 
 
-def _read(
-  path: pathlib.Path,
-  like: Any,
-  config: dict[str, Any],
-  rows: list[dict[str, Any]] | None,
-) -> Restored:
+def _read(path: pathlib.Path, like: Any, config: dict[str, Any]) -> Restored:
   """Reads a checkpoint; see `restore` for the errors."""
   try:
     run = reading.read_json(path / _RUN, _SHAPE)
@@ -250,8 +253,6 @@ def _read(
   content = run['content']
   if run['crc32'] != _crc32(content) or path.name != str(content['next_round']):
     raise reading.FileError(path / _RUN, 'its checksum does not match')
-  if rows is not None:
-    _check_rows(path, rows, content)
   changes = differences(
     configs.deciding(content['config']), configs.deciding(config)
   )
@@ -275,22 +276,19 @@ def _read(
         path / 'state', f'the checksum of {name} does not match'
       )
   # Without a device: a round spreads them over all.
-  return Restored(jax.tree.map(jnp.asarray, state), content['next_round'])
+  state = jax.tree.map(jnp.asarray, state)
+  return Restored(state, content['next_round'], _read_rows(path, content))
 
 
-def _check_rows(
-  path: pathlib.Path, rows: list[dict[str, Any]], content: dict[str, Any]
-) -> None:
-  """FileError unless metrics.jsonl begins with the rows of a checkpoint."""
-  number = content['next_round']
-  if len(rows) < number:
-    raise reading.FileError(
-      path, f'metrics.jsonl holds {len(rows)} rounds, and not {number}'
-    )
-  if records.checksum(rows[:number]) != content['rows_crc32']:
-    raise reading.FileError(
-      path, f'the first {number} rows of metrics.jsonl are not its own'
-    )
+def _read_rows(
+  path: pathlib.Path, content: dict[str, Any]
+) -> list[dict[str, Any]]:
+  """The rows of a checkpoint; FileError unless they are those of its run.json."""
+  rows = records.read_rows(path / _ROWS)
+  is_same = records.checksum(rows) == content['rows_crc32']
+  if not is_same or len(rows) != content['next_round']:
+    raise reading.FileError(path / _ROWS, 'its checksum does not match')
+  return rows
 
 
 def _crc32(content: dict[str, Any]) -> str:

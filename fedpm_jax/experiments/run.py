@@ -81,11 +81,11 @@ def train(
     for folder in ('', checkpoint.FOLDER, archive.FOLDER):
       files.remove_temporary(workdir / folder)
     recorded = _recorded(workdir / 'metrics.jsonl')
+    rows = _continue(run, workdir)
     seconds_before = max(
-      (row.get('time/total_s') or 0 for row in recorded), default=0
+      (row.get('time/total_s') or 0 for row in [*recorded, *rows]), default=0
     )
     clock = lambda: seconds_before + time.perf_counter() - started
-    _continue(run, workdir, recorded)
     if summary := _result(run, workdir):
       say(f'{workdir} is finished.')
       say(summaries.table(summary))
@@ -102,14 +102,17 @@ def train(
       starts.note(workdir, run.next_round)
     files.write_json(workdir / 'config.json', run.description)
     with contextlib.closing(
-      records.Recorder(workdir / 'metrics.jsonl', next_round=run.next_round)
+      records.Recorder(workdir / 'metrics.jsonl', rows)
     ) as recorder:
       _train(run, workdir, recorder, clock, verbose, stop)
     return _finish(run, recorder.rows, workdir, clock, say)
 
 
 def _recorded(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The rows that the run may go on from; damaged ones are told of."""
+  """What the starts before have recorded; a damaged row is told of.
+
+  It tells how long they took.  The run goes on from the rows of its checkpoint.
+  """
   try:
     return records.read_rows(path)
   except reading.FileError as error:
@@ -117,18 +120,11 @@ def _recorded(path: pathlib.Path) -> list[dict[str, Any]]:
     return records.good_rows(path)
 
 
-def _continue(
-  run: Experiment, workdir: pathlib.Path, rows: list[dict[str, Any]]
-) -> None:
-  """Sets the run to its last checkpoint, if there is one."""
-  restored = checkpoint.restore(
-    workdir,
-    run.blank_state(),
-    run.description,
-    rows=rows,
-  )
+def _continue(run: Experiment, workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """Sets the run to its last checkpoint, if there is one; its rows."""
+  restored = checkpoint.restore(workdir, run.blank_state(), run.description)
   if restored is None:
-    return
+    return []
   if restored.next_round > run.num_rounds:
     raise ValueError(
       f'config.rounds = {run.num_rounds}, but {workdir} holds'
@@ -136,6 +132,7 @@ def _continue(
       ' --workdir.'
     )
   run.set_state(restored.state, restored.next_round)
+  return restored.rows
 
 
 def _result(run: Experiment, workdir: pathlib.Path) -> dict[str, Any] | None:
@@ -231,7 +228,7 @@ def _train(
       stopped = stop is not None and stop()
       if stopped or due(t, config.checkpoint.every):
         checkpoints.save(
-          run.state, run.next_round, run.description, recorder.checksum
+          run.state, run.next_round, run.description, recorder.mark
         )
       if stopped and t < last:
         checkpoints.wait()

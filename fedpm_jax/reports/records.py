@@ -5,13 +5,12 @@ different names: `uplink/bpp_wire` is 8 * len(message) / d, header and checksum
 included; `uplink/bpp_entropy` is the formula of the paper, for comparison.
 """
 
-import itertools
 import json
 import os
 import pathlib
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedpm_jax.system import files, reading
 
@@ -54,11 +53,7 @@ ROW: reading.Shape = {
   'time/round_s': float,
   str: (float, type(None)),
 }
-_AGAIN = (
-  'Start the run again: it goes on from a checkpoint before this row, where'
-  ' there is one.'
-)
-_NEW = 'Start again in a new --workdir.'
+_AGAIN = 'Start the run again: its last checkpoint has the rows until then.'
 
 
 def check_row(row: Any, field: str = '') -> None:
@@ -88,28 +83,25 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
   Raises:
     FileError: any other line is not the row of its round.
   """
-  return list(_rows(path, _AGAIN))
+  return list(_rows(path))
 
 
 def good_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The rows before the first one that is damaged or missing.
-
-  A checkpoint after no more rounds than these can be gone on from.
-  """
+  """The rows before the first one that is damaged or missing."""
   rows = []
   try:
-    for row in _rows(path, _AGAIN):
+    for row in _rows(path):
       rows.append(row)
   except reading.FileError:
     pass
   return rows
 
 
-def _rows(path: pathlib.Path, remedy: str) -> Iterator[dict[str, Any]]:
+def _rows(path: pathlib.Path) -> Iterator[dict[str, Any]]:
   """One row after the other; FileError at the first that is none."""
   if not path.exists():
     return
-  lines = reading.read_json_lines(path, dict, remedy=remedy)
+  lines = reading.read_json_lines(path, dict, remedy=_AGAIN)
   for round_idx, row in enumerate(lines):
     try:
       check_row(row)
@@ -120,7 +112,7 @@ def _rows(path: pathlib.Path, remedy: str) -> Iterator[dict[str, Any]]:
         )
     except ValueError as error:
       line = round_idx + 1
-      raise reading.FileError(path, str(error), remedy, line=line) from error
+      raise reading.FileError(path, str(error), _AGAIN, line=line) from error
     yield row
 
 
@@ -129,36 +121,36 @@ def checksum(rows: list[dict[str, Any]]) -> str:
   return f'{zlib.crc32(_text(rows)):08x}'
 
 
+class Mark(NamedTuple):
+  """Which rows of a file a checkpoint was written after.
+
+  Attributes:
+    path: of the metrics.jsonl.
+    size: bytes of these rows, from the beginning of the file.
+    crc32: `checksum` of the rows.
+  """
+
+  path: pathlib.Path
+  size: int
+  crc32: str
+
+
 class Recorder:
-  """Appends a row a round; after a crash, continues where the state does."""
+  """Appends a row a round."""
 
-  def __init__(self, path: pathlib.Path, *, next_round: int):
-    """Keeps the rows before `next_round` and drops those to be run again.
-
-    What stands behind the kept rows is dropped unread, damaged or not.
+  def __init__(self, path: pathlib.Path, rows: list[dict[str, Any]]):
+    """Writes the file anew, with the rows of the rounds before.
 
     Args:
       path: of metrics.jsonl.
-      next_round: the first round that this process will record.
-
-    Raises:
-      FileError: the row of an earlier round is damaged or missing; see
-        `good_rows`.
+      rows: of the checkpoint that the run goes on from; those of later rounds
+        are dropped, because the rounds are run again.
     """
-    rows = list(itertools.islice(_rows(path, _NEW), next_round))
-    if len(rows) < next_round:
-      raise reading.FileError(
-        path,
-        f'it should hold {next_round} rounds, as the checkpoint does, got'
-        f' {len(rows)}',
-        _NEW,
-      )
-    # Also ends the last line, so that no row is appended to half of another.
     text = _text(rows)
     files.write_bytes(path, text)
-    self.rows = rows
-    self._crc = zlib.crc32(text)
-    self._file = open(path, 'ab')  # noqa: SIM115
+    self.rows = list(rows)
+    self._path, self._size, self._crc = path, len(text), zlib.crc32(text)
+    self._file = open(path, 'ab')  # noqa: SIM115, closed in close()
 
   def append(self, row: dict[str, Any]) -> None:
     """Writes a row and makes sure that it is on the disk."""
@@ -167,12 +159,13 @@ class Recorder:
     self._file.flush()
     os.fsync(self._file.fileno())
     self.rows.append(files.to_json(row))
+    self._size += len(line)
     self._crc = zlib.crc32(line, self._crc)
 
   @property
-  def checksum(self) -> str:
-    """`checksum(self.rows)`, which does not take longer from round to round."""
-    return f'{self._crc:08x}'
+  def mark(self) -> Mark:
+    """The rows so far."""
+    return Mark(self._path, self._size, f'{self._crc:08x}')
 
   def close(self) -> None:
     self._file.close()

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 
 import chex
+import fake_runs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,8 +20,6 @@ from fedpm_jax.reports import records
 from fedpm_jax.simulation import rounds
 from fedpm_jax.system import reading
 
-ROWS = [{'round_idx': i, 'train/loss': 2.3 - i / 7} for i in range(4)]
-crc = records.checksum
 CONFIG = {'seed': 0, 'data': {'name': 'digits'}}
 
 
@@ -31,10 +30,21 @@ def _state(value):
   return rounds.State(server, optax.adam(0.1).init(scores), known)
 
 
+def _recorded(folder, number):
+  """A metrics.jsonl of so many rounds."""
+  rows = [fake_runs.row(i, 0.5 + i / 100, 10, 10) for i in range(number)]
+  path = folder / 'metrics.jsonl'
+  with contextlib.closing(records.Recorder(path, rows)) as recorder:
+    return recorder.mark
+
+
 def _save(folder, *numbers, keep=2):
   with contextlib.closing(checkpoint.Writer(folder, keep=keep)) as writer:
     for number in numbers:
-      writer.save(_state(float(number)), number, CONFIG, crc(ROWS[:number]))
+      writer.save(
+        _state(float(number)), number, CONFIG, _recorded(folder, number)
+      )
+      writer.wait()
 
 
 def _restore(folder, config=CONFIG, **options):
@@ -49,7 +59,7 @@ def test_round_trip_keeps_structure_and_bits(tmp_path):
   state = _state(1 / 3)
   assert _restore(tmp_path) is None
   with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
-    writer.save(state, 4, CONFIG, crc(ROWS))
+    writer.save(state, 4, CONFIG, _recorded(tmp_path, 4))
   restored = _restore(tmp_path)
   assert restored
   assert restored.next_round == 4
@@ -63,7 +73,7 @@ def test_what_is_saved_is_the_state_of_that_moment(tmp_path):
   x = jnp.full(200_000, 7, jnp.uint16)
   consume = jax.jit(lambda x: x + 1, donate_argnums=0)
   with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
-    writer.save({'x': x}, 1, CONFIG, crc([]))
+    writer.save({'x': x}, 1, CONFIG, _recorded(tmp_path, 1))
     jax.block_until_ready(consume(x))
   like = {'x': jnp.zeros(200_000, jnp.uint16)}
   restored = checkpoint.restore(tmp_path, like, CONFIG)
@@ -137,6 +147,9 @@ DAMAGES = {
   'no manifest': ('state/manifest.ocdbt', pathlib.Path.unlink),
   'manifest flipped': ('state/manifest.ocdbt', _flip),
   'data flipped': ('state/d', _every(_flip)),
+  'no rows': ('metrics.jsonl', pathlib.Path.unlink),
+  'rows cut': ('metrics.jsonl', _cut),
+  'rows flipped': ('metrics.jsonl', _flip),
   'no run.json': ('run.json', pathlib.Path.unlink),
   'run.json flipped': ('run.json', _flip),
   'another round': ('run.json', _change('next_round', 3)),
@@ -207,16 +220,21 @@ def test_where_every_checkpoint_is_damaged_it_is_said_what_to_do(tmp_path):
   assert '\n' not in message
 
 
-def test_a_checkpoint_without_its_rows_is_not_used(tmp_path, warnings):
-  _save(tmp_path, 1, 2)
-  assert _restore(tmp_path, rows=ROWS).next_round == 2
-  assert _restore(tmp_path, rows=json.loads(json.dumps(ROWS))).next_round == 2
-  assert not warnings
-  assert _restore(tmp_path, rows=ROWS[:1]).next_round == 1
-  assert 'metrics.jsonl holds 1 rounds, and not 2' in warnings[-1]
-  changed = [ROWS[0], ROWS[1] | {'train/loss': 2.1}]
-  assert _restore(tmp_path, rows=changed).next_round == 1
-  assert 'first 2 rows of metrics.jsonl are not its own' in warnings[-1]
+def test_a_checkpoint_gives_the_rows_back_whatever_became_of_them(tmp_path):
+  _save(tmp_path, 1, 3)
+  rows = records.read_rows(tmp_path / 'metrics.jsonl')
+  (tmp_path / 'metrics.jsonl').write_text('damaged')
+  assert _restore(tmp_path).rows == rows
+  assert len(rows) == 3
+
+
+def test_rows_that_come_later_are_not_the_checkpoints(tmp_path):
+  """The run goes on while it is being written."""
+  mark = _recorded(tmp_path, 2)
+  _recorded(tmp_path, 4)
+  with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
+    writer.save(_state(2.0), 2, CONFIG, mark)
+  assert [row['round_idx'] for row in _restore(tmp_path).rows] == [0, 1]
 
 
 def test_what_cannot_be_written_is_one_error_and_leaves_the_one_before(
@@ -232,7 +250,7 @@ def test_what_cannot_be_written_is_one_error_and_leaves_the_one_before(
 
   monkeypatch.setattr(arrays, 'write', fail)
   with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
-    writer.save(_state(2.0), 2, CONFIG, crc([]))
+    writer.save(_state(2.0), 2, CONFIG, _recorded(tmp_path, 2))
     with pytest.raises(OSError, match=r'not be written \(No space left on'):
       writer.wait()
   assert _names(tmp_path) == {'1'}
@@ -253,7 +271,7 @@ def test_what_decides_no_number_may_differ(tmp_path):
   often = {'evaluation': {'every': 1}, 'checkpoint': {'keep': 2}}
   rarely = {'evaluation': {'every': 7}, 'checkpoint': {'keep': 9}}
   with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
-    writer.save(_state(1.0), 1, CONFIG | often, crc([]))
+    writer.save(_state(1.0), 1, CONFIG | often, _recorded(tmp_path, 1))
   assert _restore(tmp_path, CONFIG | rarely)
 
 

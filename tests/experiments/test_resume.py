@@ -50,6 +50,27 @@ def test_what_follows_from_the_rest_of_a_finished_run_is_made_again(
   assert (workdir / 'summary.json').stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize(
+  'damage',
+  [
+    pathlib.Path.unlink,
+    lambda path: path.write_bytes(path.read_bytes()[:700]),
+    lambda path: path.write_text('5\n'),
+    lambda path: path.write_text(path.read_text().replace('1', '2')),
+  ],
+  ids=['gone', 'cut', 'no rows', 'other digits'],
+)
+def test_a_stopped_run_goes_on_whatever_became_of_its_rows(
+  whole, tmp_path, damage
+):
+  workdir = tmp_path / 'run'
+  with pytest.raises(fp.Stopped):
+    fp.train(small(), workdir, stop=iter([False, True]).__next__)
+  damage(workdir / 'metrics.jsonl')
+  fp.train(small(), workdir)
+  assert outcome(workdir) == outcome(whole[0])
+
+
 def test_a_picture_that_fails_loses_no_run(tmp_path, monkeypatch, caplog):
   def fail(*args, **options):
     raise RuntimeError('no such font')

@@ -66,7 +66,7 @@ def test_write_leaves_the_old_file_where_it_fails(tmp_path, monkeypatch):
 
 
 def _record(path, first, last):
-  recorder = records.Recorder(path, next_round=first)
+  recorder = records.Recorder(path, records.good_rows(path)[:first])
   for t in range(first, last):
     recorder.append({'round_idx': t, **ROW, 'train/loss': np.float32(t)})
   recorder.close()
@@ -144,19 +144,6 @@ def test_any_other_line_is_an_error_that_names_it(tmp_path, damage, message):
   assert [row['round_idx'] for row in records.good_rows(path)] == [0]
 
 
-@EACH_DAMAGE
-def test_only_rows_that_are_kept_must_be_good(tmp_path, damage, message):
-  path = tmp_path / 'metrics.jsonl'
-  path.write_bytes(content(0, damage, 2))
-  before = path.read_bytes()
-  with pytest.raises(reading.FileError, match=f':2: .*{message}.*new --work'):
-    records.Recorder(path, next_round=2)
-  assert path.read_bytes() == before
-  # The checkpoint is older: what is damaged would be dropped anyway.
-  assert [row['round_idx'] for row in _record(path, 1, 3)] == [0, 1, 2]
-  assert len(records.read_rows(path)) == 3
-
-
 @pytest.mark.parametrize(
   ('damage', 'message'),
   [
@@ -175,21 +162,12 @@ def test_a_file_of_something_else(tmp_path, damage, message):
     path.write_bytes(damage)
   with pytest.raises(reading.FileError, match=rf'metrics\.jsonl{message}'):
     records.read_rows(path)
-  with pytest.raises(reading.FileError, match=rf'metrics\.jsonl{message}'):
-    records.Recorder(path, next_round=1)
   assert records.good_rows(path) == []
 
 
 def test_no_file_has_no_rows(tmp_path):
   assert records.read_rows(tmp_path / 'metrics.jsonl') == []
   assert records.good_rows(tmp_path / 'metrics.jsonl') == []
-
-
-def test_a_missing_round_is_an_error(tmp_path):
-  path = tmp_path / 'metrics.jsonl'
-  _record(path, 0, 2)
-  with pytest.raises(ValueError, match=r'hold 4 rounds.*got 2'):
-    records.Recorder(path, next_round=4)
 
 
 pieces = st.one_of(
@@ -223,14 +201,15 @@ def test_a_checksum_of_rows_changes_with_every_value(tmp_path):
   rows = [fake_runs.row(i, 0.5, 10, 10) for i in range(3)]
   whole = records.checksum(rows)
   path = tmp_path / 'metrics.jsonl'
-  with contextlib.closing(records.Recorder(path, next_round=0)) as recorder:
+  with contextlib.closing(records.Recorder(path, [])) as recorder:
     for row in rows:
       recorder.append(row)
-  assert records.checksum(recorder.rows) == recorder.checksum == whole
-  with contextlib.closing(records.Recorder(path, next_round=2)) as recorder:
-    assert recorder.checksum == records.checksum(rows[:2])
+  assert records.checksum(recorder.rows) == recorder.mark.crc32 == whole
+  assert recorder.mark.size == path.stat().st_size
+  with contextlib.closing(records.Recorder(path, rows[:2])) as recorder:
+    assert recorder.mark.crc32 == records.checksum(rows[:2])
     recorder.append(rows[2])
-    assert recorder.checksum == whole
+    assert recorder.mark.crc32 == whole
   assert records.checksum(records.read_rows(path)) == whole
   assert records.checksum(rows[:2]) != whole
   for i, row in enumerate(rows):

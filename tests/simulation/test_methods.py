@@ -7,6 +7,7 @@ of does not matter, only that it keeps to the contracts.
 import contextlib
 import functools
 
+import fake_runs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,8 +107,11 @@ def test_a_state_that_was_saved_goes_on_alike(name, tmp_path):
   engine, rng = engine_of(name), np.random.default_rng(0)
   cohorts = [toy.cohort(rng, ids) for ids in ([0, 1, 2], IDS)]
   state, *_ = engine.run(engine.init(), cohorts[0], 0)
+  path = tmp_path / 'metrics.jsonl'
+  recorder = records.Recorder(path, [fake_runs.row(0, 0.5, 1, 1)])
+  recorder.close()
   with contextlib.closing(checkpoint.Writer(tmp_path)) as checkpoints:
-    checkpoints.save(state, 1, {}, 'of no rows')
+    checkpoints.save(state, 1, {}, recorder.mark)
   blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(engine.init))
   restored = checkpoint.restore(tmp_path, blank, {})
   assert restored
