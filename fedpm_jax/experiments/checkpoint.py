@@ -94,6 +94,8 @@ def restore(
     for problem in problems:
       logging.warning('%s The checkpoint of round %d is used.', problem, number)
     return restored
+  if _numbers(folder / FOLDER) != numbers:  # A run has replaced them meanwhile.
+    return restore(folder, like, config, rows=rows)
   if numbers:
     raise reading.FileError(
       folder / FOLDER,

@@ -95,8 +95,10 @@ def train(
     else:
       if run.next_round:
         say(f'{workdir} continues at round {run.next_round + 1}.')
-      elif recorded:
-        say(f'{workdir} has no checkpoint yet: it starts again at round 1.')
+      else:
+        if recorded:
+          say(f'{workdir} has no checkpoint yet: it starts again at round 1.')
+        files.remove(workdir / archive.FOLDER)  # They may be of another run.
       # It is of fewer rounds, if it is there.
       (workdir / 'summary.json').unlink(missing_ok=True)
       starts.note(workdir, run.next_round)

@@ -22,7 +22,7 @@ import jax
 from absl import logging
 
 from fedpm_jax.experiments.run import Stopped
-from fedpm_jax.system import files, machine, text
+from fedpm_jax.system import files, lock, machine, text
 
 _DIED = 'The process died, by a signal or for want of memory.'
 
@@ -135,6 +135,8 @@ def run_one(
       if stop:
         raise
       error = str(stopped)
+    except lock.LockedError as locked:  # The folder is that of another process.
+      error = str(locked)
     except Exception as exception:  # whatever it is, the others go on
       error = _note(folder, exception)
     else:

@@ -17,9 +17,8 @@ from fedpm_jax import masks
 from fedpm_jax.models.network import Spec
 from fedpm_jax.system import reading
 
-MAX_BYTES = (
-  2**20
-)  # of a description: JSON takes far more memory when it is read
+# Of a description: JSON takes far more memory when it is read.
+MAX_BYTES = 2**20
 GROUPINGS = ('dither', 'tensor')
 MASK_CODECS = ('bitpack', 'frequency', 'per_tensor')
 WEIGHT_CODECS = ('raw',)

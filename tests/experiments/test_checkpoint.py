@@ -304,3 +304,18 @@ def test_differences_of_nested_configs():
     "b.d: 3 there, '(absent)' here",
     "e: '(absent)' there, 5 here",
   ]
+
+
+def test_a_run_that_goes_on_replaces_what_is_being_read(tmp_path, monkeypatch):
+  _save(tmp_path, 1)
+  read = arrays.read
+
+  def slow(path, like):
+    if path.parent.name == '1':
+      _save(tmp_path, 2, keep=1)
+    return read(path, like)
+
+  monkeypatch.setattr(arrays, 'read', slow)
+  restored = _restore(tmp_path)
+  assert _names(tmp_path) == {'2'}
+  assert restored.next_round == 2

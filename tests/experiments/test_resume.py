@@ -165,6 +165,15 @@ def test_a_finished_run_without_checkpoints_is_not_lost(
   assert outcome(workdir) == outcome(whole[0])
 
 
+def test_masks_of_a_run_that_is_gone_are_gone(tmp_path):
+  """Else report --bits would take them for masks of the new run."""
+  kept = tmp_path / 'run' / 'symbols' / 'round_00000.npz'
+  kept.parent.mkdir(parents=True)
+  kept.touch()
+  fp.train(small(rounds=1, seed=1, **{'wire.keep_every': 0}), tmp_path / 'run')
+  assert not kept.exists()
+
+
 def test_two_rounds_and_two_more_are_four(whole, tmp_path, monkeypatch):
   """Dies in the middle of round 2, in Python, with nothing cleaned up."""
   cohort = fp.Experiment.cohort

@@ -15,7 +15,7 @@ import pytest
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments import sweeps, workers
 from fedpm_jax.experiments.run import Stopped
-from fedpm_jax.system import files
+from fedpm_jax.system import files, lock
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -162,6 +162,18 @@ def test_a_failure_is_listed_and_the_others_run(tmp_path, capfd, jobs):
   # It succeeds another time, and the error is gone.
   sweeps.execute([rated(1)], tmp_path, jobs=0, function=fake_train)
   assert not (folder / 'error.txt').exists()
+
+
+def test_a_run_that_goes_on_elsewhere_has_not_failed(tmp_path, capfd):
+  """A report would call it failed, also when it has come to its end."""
+
+  def refused(config, folder, **_):
+    with lock.locked(folder), lock.locked(folder):
+      pass
+
+  assert sweeps.execute([rated(1)], tmp_path, jobs=0, function=refused) == 1
+  assert 'this process writes to it' in capfd.readouterr().err
+  assert not list(tmp_path.rglob('error.txt'))
 
 
 def test_all_are_labelled_before_the_first_starts(tmp_path):
