@@ -15,6 +15,7 @@ one before it.
 import json
 import pathlib
 import re
+import sys
 import zlib
 from concurrent import futures
 from typing import Any, NamedTuple
@@ -95,7 +96,7 @@ def restore(
       logging.warning('%s The checkpoint of round %d is used.', problem, number)
     return restored
   if _numbers(folder / FOLDER) != numbers:  # A run has replaced them meanwhile.
-    return restore(folder, like, config, rows=rows)
+    return restore(folder, like, config)
   if numbers:
     raise reading.FileError(
       folder / FOLDER,
@@ -108,15 +109,20 @@ def restore(
 class Writer:
   """Writes the checkpoints of one run, in the background."""
 
-  def __init__(self, folder: pathlib.Path, *, keep: int = 2):
+  def __init__(self, folder: pathlib.Path, *, next_round: int, keep: int = 2):
     """Makes the folder `checkpoints`.
 
     Args:
       folder: of the run, which nobody else writes to.
       keep: how many checkpoints stay.
+      next_round: where the run goes on.  Newer checkpoints are damaged, so they
+        are removed: they must not count among those that are kept.
     """
     self._folder = folder / FOLDER
     self._folder.mkdir(parents=True, exist_ok=True)
+    for number in _numbers(self._folder):
+      if number > next_round:
+        _remove(self._folder / str(number))
     self._keep = keep
     self._thread = futures.ThreadPoolExecutor(1, 'checkpoints')
     self._pending: futures.Future | None = None
@@ -174,9 +180,17 @@ class Writer:
       ) from error
 
   def close(self) -> None:
-    """Waits for what is being written, as `wait` does, and ends the thread."""
+    """Waits for what is being written, as `wait` does, and ends the thread.
+
+    Where another error is on its way, that one is told of by a warning.
+    """
+    is_failing = sys.exc_info()[1] is not None
     try:
       self.wait()
+    except OSError as error:
+      if not is_failing:
+        raise
+      logging.warning('%s', error)
     finally:
       self._thread.shutdown()
 
@@ -229,10 +243,7 @@ def _write(
     temporary.rename(path)
   finally:
     files.remove(temporary)
-  numbers = _numbers(folder)
-  # Newer ones are of a time before the run went back to an older one.
-  older = [number for number in numbers if number <= next_round]
-  for number in {*numbers} - {*older[:keep]}:
+  for number in _numbers(folder)[keep:]:
     _remove(folder / str(number))
 
 

@@ -8,17 +8,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import tqdm
 from absl import logging
 
 from fedpm_jax.data import partition
-from fedpm_jax.experiments import checkpoint, starts
+from fedpm_jax.experiments import checkpoint, progress, starts
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.experiment import Experiment
 from fedpm_jax.reports import archive, plots, records
 from fedpm_jax.reports import summary as summaries
-from fedpm_jax.system import files, lock, reading, text
+from fedpm_jax.system import files, lock, reading
 
 _PICTURES = ('curves.png', 'partition.png')
 
@@ -69,7 +68,7 @@ def train(
   """
   started = time.perf_counter()
   workdir = pathlib.Path(workdir)
-  say = _say if verbose else lambda _: None
+  say = progress.say if verbose else lambda _: None
   try:
     str(workdir).encode()
   except UnicodeEncodeError as error:  # Orbax takes no other names.
@@ -97,6 +96,7 @@ def train(
         say(f'{workdir} continues at round {run.next_round + 1}.')
       else:
         if recorded:
+          _check_rows_are_its_own(run, workdir)
           say(f'{workdir} has no checkpoint yet: it starts again at round 1.')
         files.remove(workdir / archive.FOLDER)  # They may be of another run.
       # It is of fewer rounds, if it is there.
@@ -152,18 +152,36 @@ def _result(run: Experiment, workdir: pathlib.Path) -> dict[str, Any] | None:
   is_over = summary['last']['round_idx'] == run.num_rounds - 1
   if run.next_round:  # A checkpoint has said that it is this run.
     return summary if is_over else None
+  _check_same(run, summary['config'], workdir)
+  if not is_over:
+    raise ValueError(
+      f'{workdir} holds a finished run of'
+      f' {summary["last"]["round_idx"] + 1} rounds and no checkpoint that it can'
+      ' go on from. Use a new --workdir.'
+    )
+  return summary
+
+
+def _check_same(
+  run: Experiment, there: dict[str, Any], workdir: pathlib.Path
+) -> None:
+  """ValueError where a folder without checkpoints holds another run."""
   changes = checkpoint.differences(
-    configs.deciding(summary['config']),
+    configs.deciding(there),
     configs.deciding(files.to_json(run.description)),
   )
-  if is_over and not changes:
-    return summary
-  rounds = summary['last']['round_idx'] + 1
-  what = '; '.join(changes) or f'rounds: {rounds} there, {run.num_rounds} here'
-  raise ValueError(
-    f'{workdir} holds a finished run without checkpoints to continue from, with'
-    f' another config: {what}. Use a new --workdir.'
-  )
+  if changes:
+    raise ValueError(
+      f'{workdir} holds a run without a checkpoint, with another config:'
+      f' {"; ".join(changes)}. Use a new --workdir, or delete this one.'
+    )
+
+
+def _check_rows_are_its_own(run: Experiment, workdir: pathlib.Path) -> None:
+  """ValueError where rows of another run would be replaced."""
+  with contextlib.suppress(FileNotFoundError, reading.FileError):
+    there = reading.read_json(workdir / 'config.json', dict)
+    _check_same(run, there, workdir)
 
 
 def finished(workdir: pathlib.Path) -> dict[str, Any] | None:
@@ -207,9 +225,11 @@ def _train(
   warm_up = threading.Thread(target=_warm_up, args=(run,))
   with (
     contextlib.closing(
-      checkpoint.Writer(workdir, keep=config.checkpoint.keep)
+      checkpoint.Writer(
+        workdir, keep=config.checkpoint.keep, next_round=run.next_round
+      )
     ) as checkpoints,
-    _Progress(run.next_round, run.num_rounds, verbose) as progress,
+    progress.Progress(run.next_round, run.num_rounds, verbose) as bar,
   ):
     _ = run.state  # Made first, so that the thread has no part in it.
     warm_up.start()
@@ -225,7 +245,7 @@ def _train(
         warm_up.join()
         row |= run.evaluate()
       recorder.append(row | {'time/total_s': clock()})
-      progress.show(row)
+      bar.show(row)
       checkpoints.check()
       stopped = stop is not None and stop()
       if stopped or due(t, config.checkpoint.every):
@@ -279,53 +299,3 @@ def _finish(
   say(summaries.table(summary))
   say(summaries.file_list(workdir))
   return summary
-
-
-def _say(message: str) -> None:
-  """Prints; a terminal that is gone, or has other letters, stops no run."""
-  with contextlib.suppress(OSError, ValueError):
-    print('\n'.join(map(text.printable, message.split('\n'))), flush=True)
-
-
-class _Progress:
-  """A bar on a terminal, ten lines elsewhere, nothing where nobody asked."""
-
-  def __init__(self, done: int, total: int, verbose: bool):
-    self._total = total
-    self._verbose = verbose
-    self._bar = tqdm.tqdm(
-      initial=done,
-      total=total,
-      unit='round',
-      disable=None if verbose else True,
-    )
-
-  def __enter__(self) -> '_Progress':
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    with contextlib.suppress(OSError, ValueError):
-      self._bar.close()
-
-  def show(self, row: dict[str, Any]) -> None:
-    """One more round is done."""
-    if not self._verbose:
-      return
-    numbers = ' '.join(
-      f'{label} {row[name]:.3f}'
-      for label, name in (
-        ('sampled', 'eval/accuracy_sampled'),
-        ('mean', 'eval/accuracy_mean'),
-        ('loss', 'train/loss'),
-        ('up', 'uplink/bpp_wire'),
-        ('down', 'downlink/bpp_wire'),
-      )
-      if name in row
-    )
-    with contextlib.suppress(OSError, ValueError):  # as in `_say`
-      self._bar.set_postfix_str(numbers, refresh=False)
-      self._bar.update()
-    every = max(1, self._total // 10)
-    due = checkpoint.is_due(row['round_idx'], every=every, last=self._total - 1)
-    if self._bar.disable and due:
-      _say(f'round {row["round_idx"] + 1:4d}  {numbers}')

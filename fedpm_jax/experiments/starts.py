@@ -14,6 +14,7 @@ from absl import logging
 from fedpm_jax.system import files, provenance, reading
 
 NAME = 'starts.jsonl'
+_MAX_BYTES = 2**24
 _SHAPE = {'date': str, 'command': str, 'rounds_done': int}
 
 
@@ -34,7 +35,8 @@ def read(workdir: pathlib.Path) -> list[dict[str, Any]]:
   """The starts that are known; a damaged line is told of and left out."""
   path, starts = workdir / NAME, []
   try:
-    lines = path.read_bytes().splitlines()
+    with open(path, 'rb') as file:
+      lines = file.read(_MAX_BYTES).splitlines()
   except FileNotFoundError:
     return []
   for number, line in enumerate(lines, 1):

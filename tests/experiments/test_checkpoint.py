@@ -38,8 +38,10 @@ def _recorded(folder, number):
     return recorder.mark
 
 
-def _save(folder, *numbers, keep=2):
-  with contextlib.closing(checkpoint.Writer(folder, keep=keep)) as writer:
+def _save(folder, *numbers, keep=2, next_round=0):
+  with contextlib.closing(
+    checkpoint.Writer(folder, keep=keep, next_round=next_round)
+  ) as writer:
     for number in numbers:
       writer.save(
         _state(float(number)), number, CONFIG, _recorded(folder, number)
@@ -58,7 +60,7 @@ def _names(folder):
 def test_round_trip_keeps_structure_and_bits(tmp_path):
   state = _state(1 / 3)
   assert _restore(tmp_path) is None
-  with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
+  with contextlib.closing(checkpoint.Writer(tmp_path, next_round=0)) as writer:
     writer.save(state, 4, CONFIG, _recorded(tmp_path, 4))
   restored = _restore(tmp_path)
   assert restored
@@ -72,7 +74,7 @@ def test_what_is_saved_is_the_state_of_that_moment(tmp_path):
   """The next round consumes the state while it is being written."""
   x = jnp.full(200_000, 7, jnp.uint16)
   consume = jax.jit(lambda x: x + 1, donate_argnums=0)
-  with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
+  with contextlib.closing(checkpoint.Writer(tmp_path, next_round=0)) as writer:
     writer.save({'x': x}, 1, CONFIG, _recorded(tmp_path, 1))
     jax.block_until_ready(consume(x))
   like = {'x': jnp.zeros(200_000, jnp.uint16)}
@@ -93,10 +95,17 @@ def test_latest_of_several_wins_and_old_ones_go(tmp_path):
 def test_a_run_that_went_back_replaces_what_is_newer(tmp_path):
   _save(tmp_path, 20, 30)
   (tmp_path / 'checkpoints' / '30' / 'run.json').write_text('damaged')
-  _save(tmp_path, 25)
+  _save(tmp_path, 25, next_round=20)
   assert _names(tmp_path) == {'20', '25'}
-  _save(tmp_path, 25)  # The name is taken.
+  _save(tmp_path, 25, next_round=25)  # The name is taken.
   assert _restore(tmp_path).next_round == 25
+
+
+def test_a_damaged_checkpoint_is_none_of_those_that_are_kept(tmp_path):
+  _save(tmp_path, 3, 4)
+  (tmp_path / 'checkpoints' / '4' / 'run.json').write_text('damaged')
+  _save(tmp_path, 5, next_round=_restore(tmp_path).next_round)
+  assert _names(tmp_path) == {'3', '5'}
 
 
 @pytest.mark.parametrize('name', ['.2.abc.tmp', 'other', '2.orbax', '-1', '²'])
@@ -232,7 +241,7 @@ def test_rows_that_come_later_are_not_the_checkpoints(tmp_path):
   """The run goes on while it is being written."""
   mark = _recorded(tmp_path, 2)
   _recorded(tmp_path, 4)
-  with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
+  with contextlib.closing(checkpoint.Writer(tmp_path, next_round=0)) as writer:
     writer.save(_state(2.0), 2, CONFIG, mark)
   assert [row['round_idx'] for row in _restore(tmp_path).rows] == [0, 1]
 
@@ -249,12 +258,30 @@ def test_what_cannot_be_written_is_one_error_and_leaves_the_one_before(
     raise ValueError("Many lines\n[os_error_code='28']\nof orbax")
 
   monkeypatch.setattr(arrays, 'write', fail)
-  with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
+  with contextlib.closing(checkpoint.Writer(tmp_path, next_round=1)) as writer:
     writer.save(_state(2.0), 2, CONFIG, _recorded(tmp_path, 2))
     with pytest.raises(OSError, match=r'not be written \(No space left on'):
       writer.wait()
   assert _names(tmp_path) == {'1'}
   assert _restore(tmp_path).next_round == 1
+
+
+def test_an_error_on_its_way_is_not_replaced(tmp_path, monkeypatch, warnings):
+  def fail(*_):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(arrays, 'write', fail)
+
+  def diverge():
+    with contextlib.closing(
+      checkpoint.Writer(tmp_path, next_round=0)
+    ) as writer:
+      writer.save(_state(2.0), 2, CONFIG, _recorded(tmp_path, 2))
+      raise FloatingPointError('Round 3')
+
+  with pytest.raises(FloatingPointError, match='Round 3'):
+    diverge()
+  assert 'could not be written (No space left on device)' in warnings[0]
 
 
 def test_another_config_is_an_error_that_names_the_difference(tmp_path):
@@ -270,7 +297,7 @@ def test_another_config_is_an_error_that_names_the_difference(tmp_path):
 def test_what_decides_no_number_may_differ(tmp_path):
   often = {'evaluation': {'every': 1}, 'checkpoint': {'keep': 2}}
   rarely = {'evaluation': {'every': 7}, 'checkpoint': {'keep': 9}}
-  with contextlib.closing(checkpoint.Writer(tmp_path)) as writer:
+  with contextlib.closing(checkpoint.Writer(tmp_path, next_round=0)) as writer:
     writer.save(_state(1.0), 1, CONFIG | often, _recorded(tmp_path, 1))
   assert _restore(tmp_path, CONFIG | rarely)
 

@@ -11,6 +11,7 @@ import pytest
 from whole_runs import ROOT, command, outcome, small
 
 import fedpm_jax as fp
+from fedpm_jax.experiments import checkpoint
 from fedpm_jax.reports import plots, records
 
 
@@ -149,7 +150,7 @@ def test_another_config_in_the_same_folder_is_an_error(whole):
   ('changes', 'message'),
   [
     ({'seed': 1}, 'seed: 0 there, 1 here'),
-    ({'rounds': 5}, 'rounds: 4 there, 5 here'),
+    ({'rounds': 5}, 'holds a finished run of 4 rounds and no checkpoint'),
   ],
 )
 def test_a_finished_run_without_checkpoints_is_not_lost(
@@ -227,6 +228,26 @@ def test_a_signal_writes_a_checkpoint_first(tmp_path, number):
   done = len(records.read_rows(workdir / 'metrics.jsonl'))
   saved = [p.name for p in (workdir / 'checkpoints').iterdir()]
   assert saved == [str(done)]
+
+
+def test_rows_of_another_run_are_not_replaced(tmp_path, monkeypatch):
+  """It was killed before its first checkpoint."""
+  workdir = tmp_path / 'run'
+  monkeypatch.setattr(checkpoint, 'is_due', lambda *_, **__: False)
+  monkeypatch.setattr(fp.Experiment, 'evaluate', lambda _: {})
+
+  def die(*_):
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    fp.train(small(), workdir, stop=die)
+  monkeypatch.undo()
+  before = (workdir / 'metrics.jsonl').read_bytes()
+  with pytest.raises(
+    ValueError, match=r'seed: 0 there, 7 here.*delete this one'
+  ):
+    fp.train(small(seed=7), workdir)
+  assert (workdir / 'metrics.jsonl').read_bytes() == before
 
 
 def test_divergence_keeps_the_last_checkpoint(tmp_path):

@@ -110,7 +110,9 @@ def test_a_state_that_was_saved_goes_on_alike(name, tmp_path):
   path = tmp_path / 'metrics.jsonl'
   recorder = records.Recorder(path, [fake_runs.row(0, 0.5, 1, 1)])
   recorder.close()
-  with contextlib.closing(checkpoint.Writer(tmp_path)) as checkpoints:
+  with contextlib.closing(
+    checkpoint.Writer(tmp_path, next_round=0)
+  ) as checkpoints:
     checkpoints.save(state, 1, {}, recorder.mark)
   blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(engine.init))
   restored = checkpoint.restore(tmp_path, blank, {})
