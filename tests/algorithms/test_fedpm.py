@@ -10,7 +10,7 @@ import toy
 from absl.testing import parameterized
 
 from fedpm_jax import masks
-from fedpm_jax.algorithms import fedpm
+from fedpm_jax.algorithms import fedpm, local
 from fedpm_jax.prng import keys
 
 NETWORK = toy.network()
@@ -113,6 +113,49 @@ def test_evaluated_networks():
   )
   z = (kept.mean(0) - theta) / np.sqrt(theta * (1 - theta) / 400)
   assert abs(z).max() < 4.5
+
+
+def _divergence(scores, prior):
+  """KL(theta || theta of the prior) of all bits, in nats."""
+  theta, other = jax.nn.sigmoid(scores), jax.nn.sigmoid(prior)
+  ones = theta * (jnp.log(theta) - jnp.log(other))
+  zeros = (1 - theta) * (jnp.log(1 - theta) - jnp.log(1 - other))
+  return jnp.sum(ones + zeros)
+
+
+def test_the_priors_gradient_is_that_of_the_divergence(rng):
+  """By automatic differentiation of the definition."""
+  scores, prior = jnp.asarray(rng.normal(size=(2, 500)) * 2, jnp.float32)
+  of_loss = jnp.asarray(rng.normal(size=500), jnp.float32)
+  gradient = fedpm._with_prior(
+    lambda scores, *_: ({'a': of_loss}, 'sums'), {'a': prior}, 0.7
+  )
+  found, sums = gradient({'a': scores})
+  assert sums == 'sums'
+  expected = of_loss + 0.7 * jax.grad(_divergence)(scores, prior)
+  chex.assert_trees_all_close(found['a'], expected, rtol=2e-4, atol=2e-5)
+
+
+def test_the_more_the_prior_weighs_the_nearer_a_client_stays():
+  """At no weight at all, training is that without a prior, to the bit."""
+  cohort = toy.cohort(np.random.default_rng(0), [0], steps=30)
+  images, labels = toy.data(np.random.default_rng(0))
+  batches = local.ClientBatches(
+    jnp.asarray(images), jnp.asarray(labels), cohort.indices[0], cohort.valid[0]
+  )
+  step_keys = jax.random.split(jax.random.key(0), 30)
+  moved = []
+  for weight in (0.0, 0.1, 1.0, 10.0):
+    algorithm = _algorithm(prior_weight=weight)
+    state, _ = algorithm.init(keys.derive(0, keys.Purpose.SCORES))
+    received = algorithm.receive(algorithm.broadcast(state))
+    update, *_ = jax.jit(algorithm.client_update)(
+      received, batches, (), step_keys
+    )
+    theta = masks.scores_of(update), masks.scores_of(state.q)
+    moved.append(float(_divergence(*theta)))
+  assert moved == sorted(moved, reverse=True)
+  assert moved[-1] < moved[0] / 5
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,9 @@ def loss_gradient(params, shapes, x, y):
   return np.concatenate([g.reshape(-1) for g in grads])
 
 
-def client(w, shapes, theta, batches, seed, t, k, *, learning_rate, eps):
+def client(
+  w, shapes, theta, batches, seed, t, k, *, learning_rate, eps, prior_weight=0.0
+):
   """Algorithm 2: E local epochs from theta; returns theta_k.
 
   Args:
@@ -67,8 +69,11 @@ def client(w, shapes, theta, batches, seed, t, k, *, learning_rate, eps):
     k: the client's id.
     learning_rate: Adam's.
     eps: Adam's.
+    prior_weight: lambda of the divergence, times the examples visited.
   """
   s = np.log(theta) - np.log(1 - theta)
+  prior = s
+  visited = sum(len(batch[1]) for batch in batches if batch is not None)
   first, second, steps = np.zeros_like(s), np.zeros_like(s), 0
   key = keys.derive(seed, PURPOSE.LOCAL, round_idx=t, client=k)
   for i, batch in enumerate(batches):
@@ -77,6 +82,7 @@ def client(w, shapes, theta, batches, seed, t, k, *, learning_rate, eps):
     theta = sigmoid(s)
     m = bernoulli(jax.random.fold_in(key, i), theta)
     g = loss_gradient(w * m, shapes, *batch) * w * theta * (1 - theta)
+    g += prior_weight / visited * (s - prior) * theta * (1 - theta)
     steps += 1
     first = 0.9 * first + 0.1 * g
     second = 0.999 * second + 0.001 * g**2
@@ -97,7 +103,7 @@ def fedpm(w, shapes, theta, cohorts, *, seed, lambda_0, clip, resets, **adam):
     lambda_0: the prior.
     clip: theta stays within [clip, 1 - clip].
     resets: the rounds in which the prior is reset.
-    **adam: its learning rate and eps.
+    **adam: its learning rate and eps, and `prior_weight`.
   """
   alpha = np.full_like(theta, lambda_0)
   beta = np.full_like(theta, lambda_0)

@@ -35,16 +35,20 @@ def _batches(cohort, images, labels):
 
 
 @pytest.mark.parametrize(
-  ('lambda_0', 'every', 'ids'),
+  ('lambda_0', 'every', 'ids', 'prior_weight'),
   [
-    (1.0, 1, [[0, 1, 2, 3]] * 3),
-    (2.0, 2, [[0, 1, 3], [1, 2, 3], [0, 2, 3]]),
+    (1.0, 1, [[0, 1, 2, 3]] * 3, 0.0),
+    (2.0, 2, [[0, 1, 3], [1, 2, 3], [0, 2, 3]], 0.0),
+    (1.0, 1, [[0, 1, 2, 3]] * 3, 0.3),
   ],
 )
-def test_three_rounds_equal_the_plain_loop(rng, lambda_0, every, ids):
+def test_three_rounds_equal_the_plain_loop(
+  rng, lambda_0, every, ids, prior_weight
+):
   engine = toy.engine(
     clients_per_round=len(ids[0]),
     lambda_0=lambda_0,
+    prior_weight=prior_weight,
     prior_reset_every=every,
     theta_clip=0.02,
   )
@@ -61,6 +65,7 @@ def test_three_rounds_equal_the_plain_loop(rng, lambda_0, every, ids):
     seed=0,
     lambda_0=lambda_0,
     clip=0.02,
+    prior_weight=prior_weight,
     resets=range(0, 3, every),
     **toy.ADAM,
   )
