@@ -21,9 +21,9 @@ Reference: Isik, Pase, Gunduz, Weissman, Zorzi, "Sparse random networks for
 communication-efficient federated learning", ICLR 2023, algorithms 1 and 2.
 
 Deviations.  Official code: masks there become {0.01, 0.99} before they are
-averaged, so that n ones of K give theta = .01 + .98 n / K.  We send bits and
-clip n / K at the server (`theta_clip`): one client of ten gives .100, and there
-.108.  Paper: theta travels as the integer q, theta = q / 65536, so that all
+averaged, so that n ones of K give theta = .01 + .98 n / K; `soft_counts` does
+the same.  Else n / K is clipped at the server (`theta_clip`): one client of ten
+gives .100 then, and .108 there.  Paper: theta travels as the integer q, theta = q / 65536, so that all
 machines sample alike.
 
 With `prior_weight` the local loss gets + lambda sum_i KL(theta_k,i || theta_i),
@@ -116,6 +116,7 @@ def fedpm(
   score_std: float = 1.0,
   lambda_0: float = 1.0,
   theta_clip: float = 0.01,
+  soft_counts: bool = False,
   prior_schedule: str = 'every',
   prior_reset_every: int = 1,
   persistent_optimizer: bool = False,
@@ -135,6 +136,8 @@ def fedpm(
     lambda_0: the prior's alpha = beta, at least 1 so that the mode exists.
     theta_clip: theta is kept within [theta_clip, 1 - theta_clip] at the server,
       in [0, 0.5).
+    soft_counts: whether a bit counts as theta_clip or 1 - theta_clip (official
+      code), so that nothing needs to be clipped.
     prior_schedule: when alpha and beta return to lambda_0; see
       `reset_schedule`.
     prior_reset_every: for the schedule 'every', in rounds.
@@ -181,6 +184,8 @@ def fedpm(
 
   def server_update(state, total, count, round_idx):
     ones = total.astype(jnp.float32)
+    if soft_counts:
+      ones = theta_clip * count + (1 - 2 * theta_clip) * ones
     reset = reset_prior(round_idx)
     alpha = jnp.where(reset, lambda_0, state.alpha) + ones
     beta = jnp.where(reset, lambda_0, state.beta) + (count - ones)

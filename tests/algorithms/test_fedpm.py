@@ -69,6 +69,20 @@ def test_theta_is_clipped_at_the_server():
     assert theta == pytest.approx(0.99 if ones else 0.01, abs=1e-5)
 
 
+@pytest.mark.parametrize('clients', [1, 7, 10])
+def test_soft_counts_are_the_official_codes_average(clients):
+  """Its masks are {.01, .99} before they are averaged."""
+  algorithm = _algorithm(theta_clip=0.01, soft_counts=True)
+  state, _ = algorithm.init(keys.derive(0, keys.Purpose.SCORES))
+  for ones in range(clients + 1):
+    theirs = np.mean([0.99] * ones + [0.01] * (clients - ones))
+    state, _ = algorithm.server_update(
+      state, jnp.full(SIZE, ones), clients, ones
+    )
+    theta = np.asarray(state.q) / 65536
+    np.testing.assert_allclose(theta, theirs, atol=1.01 / 65536)
+
+
 class ScheduleTest(chex.TestCase):
   """The server asks in a compiled program, a client outside of one."""
 
