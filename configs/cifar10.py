@@ -13,15 +13,21 @@ Its non-iid variant, 4 classes or a little more per client:
     python -m fedpm_jax.train --config=configs/cifar10.py \
         --config.data.partition=c_max --config.data.classes_per_client=4 \
         --config.data.sizes=unequal --workdir=runs/cifar10_c4
+
+With the switches of the official code (`recipes.py`), its gradient, its Adam and
+its average of masks:
+
+    python -m fedpm_jax.train --config=configs/cifar10.py:official
 """
 
 import fedpm_jax as fp
+from fedpm_jax.experiments import recipes
 
 
-def get_config():
+def get_config(recipe='ours'):
   config = fp.config()
   config.data.name = 'cifar10'
   config.model = 'conv6'
   config.rounds = 200
   config.batch_size = 128
-  return config
+  return recipes.apply(config, recipe)

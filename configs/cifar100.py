@@ -6,15 +6,21 @@ every round, 400 rounds.  Meant for a GPU.
 
     python -m fedpm_jax.train --config=configs/cifar100.py \
         --config.rounds=50 --workdir=runs/cifar100_50
+
+With the switches of the official code (`recipes.py`), its gradient, its Adam and
+its average of masks:
+
+    python -m fedpm_jax.train --config=configs/cifar100.py:official
 """
 
 import fedpm_jax as fp
+from fedpm_jax.experiments import recipes
 
 
-def get_config():
+def get_config(recipe='ours'):
   config = fp.config()
   config.data.name = 'cifar100'
   config.model = 'conv10'
   config.rounds = 400
   config.batch_size = 128
-  return config
+  return recipes.apply(config, recipe)

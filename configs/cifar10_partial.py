@@ -8,12 +8,18 @@ start with a fresh optimiser: a state of ten rounds ago helps nobody.  Meant for
 a GPU.
 
     python -m fedpm_jax.train --config=configs/cifar10_partial.py
+
+With the switches of the official code (`recipes.py`), its gradient, its Adam and
+its average of masks:
+
+    python -m fedpm_jax.train --config=configs/cifar10_partial.py:official
 """
 
 import fedpm_jax as fp
+from fedpm_jax.experiments import recipes
 
 
-def get_config():
+def get_config(recipe='ours'):
   config = fp.config()
   config.data.name = 'cifar10'
   config.data.partition = 'c_max'
@@ -24,4 +30,4 @@ def get_config():
   config.clients_per_round = 5
   config.rounds = 200
   config.batch_size = 128
-  return config
+  return recipes.apply(config, recipe)

@@ -14,16 +14,22 @@ what that gives):
 In full:
 
     python -m fedpm_jax.train --config=configs/mnist.py
+
+With the switches of the official code (`recipes.py`), its gradient, its Adam and
+its average of masks:
+
+    python -m fedpm_jax.train --config=configs/mnist.py:official
 """
 
 import fedpm_jax as fp
+from fedpm_jax.experiments import recipes
 
 
-def get_config():
+def get_config(recipe='ours'):
   config = fp.config()
   config.data.name = 'mnist'
   config.num_clients = 200
   config.clients_per_round = 200
   config.rounds = 100
   config.batch_size = 128
-  return config
+  return recipes.apply(config, recipe)

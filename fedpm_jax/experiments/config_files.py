@@ -28,7 +28,7 @@ class Loaded(NamedTuple):
   """What a configuration's file gives.
 
   Attributes:
-    name: short, for the folder of a run: 'digits', or 'drive' of
+    name: short, for the folder of a run: 'digits', or 'methods_drive' of
       'methods:drive'.
     config: the ConfigDict.
     module: of the file, for its `get_parts`.
@@ -124,7 +124,8 @@ def read(text: str) -> Loaded:
     if not said:
       raise
     raise ValueError(f'{path}: {said}') from error
-  return Loaded(argument or path.stem, config, module)
+  short = f'{path.stem}_{argument}' if argument else path.stem
+  return Loaded(short, config, module)
 
 
 def name_with_changes(

@@ -79,6 +79,27 @@ def test_round_of_a_config(name, monkeypatch):
   assert cohort.valid.sum() > 0
 
 
+@pytest.mark.parametrize('name', sorted({*DATA} - {'digits', 'methods'}))
+def test_the_official_recipe_has_the_official_switches(name):
+  ours = load(name).get_config()
+  official = load(name).get_config('official')
+  changed = {
+    path: configs.get(official, path)
+    for path in configs.every_key()
+    if configs.get(official, path) != configs.get(ours, path)
+  }
+  assert changed == {
+    'fedpm.estimator': 'official',
+    'fedpm.persistent_optimizer': True,
+    'fedpm.soft_counts': True,
+  }
+  build.check(official)
+  with pytest.raises(
+    ValueError, match=r"one of \['official', 'ours'\], got 'x'"
+  ):
+    load(name).get_config('x')
+
+
 @pytest.mark.parametrize('name', load('methods').METHODS)
 def test_every_method_is_named_and_fits_together(name):
   config = load('methods').get_config(name)
