@@ -128,7 +128,7 @@ def fedpm(
     network: the model and its frozen weights.
     optimizer: of the scores; Adam at 0.1 in the official code.
     prior_weight: of the divergence from the server's theta, at least 0; 0 is
-      FedPM, 0.01 saves a third of the bits at the same accuracy.
+      FedPM, 0.012 saves 31 % of the bits up and 22 % down on the digits.
     regularizer: lambda, at least 0; 0 is FedPM.
     estimator: straight-through, a key of `masks.ESTIMATORS`: 'identity' (the
       paper) or 'official'.
