@@ -91,7 +91,8 @@ def test_one_core_computes_what_two_compute(whole, tmp_path):
 def test_a_second_start_is_refused_and_loses_nothing(whole, tmp_path):
   workdir = tmp_path / 'run'
   with subprocess.Popen(command(workdir), cwd=ROOT) as first:
-    while not (workdir / lock.NAME).exists():
+    path = workdir / lock.NAME
+    while not (path.exists() and path.read_bytes()):  # until its pid is there
       time.sleep(0.01)
       assert first.poll() is None
     first.send_signal(signal.SIGSTOP)  # The second one has all the time.
