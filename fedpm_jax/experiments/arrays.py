@@ -5,6 +5,7 @@ it raises errors of a dozen types, and logs hundreds of lines from its threads.
 """
 
 import contextlib
+import logging as python_logging
 import os
 import pathlib
 import re
@@ -93,22 +94,29 @@ def _checkpointer() -> Iterator[orbax.Checkpointer]:
   """Orbax, without the hundred lines that it logs for an error it raises too.
 
   Where it fails, its threads go on for a moment and find their event loop
-  closed, so that this is ignored from then on.
+  closed, and other tasks have failed too, so that these are ignored from then
+  on.
   """
   logger, previous = logging.get_absl_logger(), sys.unraisablehook
+  tasks = python_logging.getLogger('asyncio')
 
   def is_of_others(record):
     return 'orbax' not in record.pathname
+
+  def is_no_task_of_orbax(record):
+    return 'orbax' not in record.getMessage()
 
   def unraisable(what):
     if str(what.exc_value) != 'Event loop is closed':
       previous(what)
 
   logger.addFilter(is_of_others)
+  tasks.addFilter(is_no_task_of_orbax)
   sys.unraisablehook = unraisable
   try:
     with orbax.Checkpointer(orbax.StandardCheckpointHandler()) as checkpointer:
       yield checkpointer
     sys.unraisablehook = previous
+    tasks.removeFilter(is_no_task_of_orbax)
   finally:
     logger.removeFilter(is_of_others)
