@@ -137,7 +137,7 @@ def configuration(arguments: Arguments) -> 'Loaded':
   original = loaded.config.copy_and_resolve_references()
   for path, value in arguments.overrides:
     config.override(loaded.config, path, value)
-  changed = {path for path, _ in arguments.overrides}
+  changed = list(dict.fromkeys(path for path, _ in arguments.overrides))
   for path in changed:
     config.check_used(loaded.config, path)
   name = config_files.name_with_changes(loaded, original, changed)
@@ -219,6 +219,8 @@ def _line(error: Exception) -> str | None:
       ' config.batch_size, config.execution.chunk or'
       f' config.evaluation.batch_size. ({error})'
     )
+  if isinstance(error, FileExistsError):
+    return f'{error.filename} is a file, and a folder is needed: move it away.'
   if isinstance(error, OSError) and error.filename and error.strerror:
     return f'{error.filename}: {error.strerror}.'
   if isinstance(error, ValueError | OSError | FloatingPointError):

@@ -78,6 +78,12 @@ def test_the_package_has_these_rooms_and_nothing_loose():
   assert found == set(FOLDERS) | programs
 
 
+def test_no_file_of_tests_or_benchmarks_is_long():
+  for folder in ('tests', 'benchmarks', 'configs'):
+    for path in (PACKAGE.parent / folder).rglob('*.py'):
+      assert len(path.read_text().splitlines()) <= 400, path
+
+
 @EACH_FILE
 def test_files_and_functions_are_short(path):
   text = path.read_text()

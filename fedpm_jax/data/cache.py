@@ -7,9 +7,7 @@ file carries the key under which it was written, and the zip format has a
 checksum for each array.
 """
 
-import contextlib
 import pathlib
-import time
 from typing import Any
 
 import numpy as np
@@ -68,18 +66,9 @@ def write(path: pathlib.Path, key: str, arrays: dict[str, np.ndarray]) -> None:
   named: dict[str, Any] = {
     **arrays
   }  # `savez` has parameters of other types too
-  _remove_leftovers(path.parent)
+  files.remove_temporary(path.parent, seconds_old=_OLD)
   with files.replacing(path) as file:
     np.savez(file, key=np.array(_label(key, arrays)), **named)
-
-
-def _remove_leftovers(folder: pathlib.Path) -> None:
-  """Removes old temporary files of caches, as `files.replacing` names them."""
-  for temporary in folder.glob('.*.npz.*.tmp'):
-    # Another process may remove it first, and the folder may be read-only.
-    with contextlib.suppress(OSError):
-      if time.time() - temporary.stat().st_mtime > _OLD:
-        temporary.unlink()
 
 
 def _label(key: str, arrays: dict[str, np.ndarray]) -> str:

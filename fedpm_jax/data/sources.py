@@ -12,7 +12,6 @@ import hashlib
 import math
 import os
 import pathlib
-import reprlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from absl import logging
 
 from fedpm_jax.data import cache, prepared
 from fedpm_jax.data.prepared import DataNotFound
+from fedpm_jax.system import text
 
 # Part of the cache's key: raise it when the same files decode to other arrays.
 CACHE_FORMAT = 1
@@ -32,9 +32,6 @@ TRANSPOSED = ('emnist', 'emnist47_proxy')
 # How many of the embedded digits are test examples.  These are always the same
 # ones, whatever the seed of an experiment is.
 _DIGITS_TEST = 360
-
-_shown = reprlib.Repr()
-_shown.maxstring = 300
 
 # Records that are read together cost half of what they cost one by one.
 _DECODE_CHUNK = 500
@@ -188,7 +185,7 @@ def _decode(name: str, root: pathlib.Path, directory: pathlib.Path) -> Dataset:
   x_train, y_train, x_test, y_test = arrays
   for y in (y_train, y_test):
     if len(y) == 0 or y.min() < 0 or y.max() >= num_classes:
-      got = ' '.join(str(np.unique(y)).split())  # in one line
+      got = text.one_line(np.unique(y))
       raise ValueError(
         f'Data set {name!r} in {directory} must have labels in [0,'
         f' {num_classes}), got {got}.'
@@ -230,9 +227,9 @@ def _damage(
   # RuntimeError is array_record's word for any bad file.  Where JSON is not as
   # it should be, the library raises anything from KeyError to ParseError.
   except Exception as error:
-    reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+    reason = text.one_line(f'{type(error).__name__}: {error}')
     raise DataNotFound(
-      f'Data set {name!r} in {directory} is damaged ({_shown.repr(reason)}).'
+      f'Data set {name!r} in {directory} is damaged ({text.short(reason, 300)}).'
       f' {prepared.remedy(name, root)}'
     ) from error
 
@@ -286,7 +283,7 @@ def _shape_and_classes(
     and None not in image.shape
   ):
     return image.shape, label.num_classes
-  got = ' '.join(str(found or features).split())  # in one line
+  got = text.one_line(found or features)
   raise ValueError(
     f'Data set {name!r} in {directory} must have the features image (Image,'
     ' uint8, [H, W, C] of fixed size) and label (ClassLabel), got'

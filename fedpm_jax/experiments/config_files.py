@@ -14,6 +14,7 @@ import pathlib
 import re
 import sys
 import types
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from fedpm_jax.experiments import config as configs
@@ -129,7 +130,7 @@ def read(text: str) -> Loaded:
 
 
 def name_with_changes(
-  loaded: Loaded, original: Config, changed: set[str]
+  loaded: Loaded, original: Config, changed: Collection[str]
 ) -> str:
   """The name of a configuration, with what a command line changes of it.
 

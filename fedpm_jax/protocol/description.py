@@ -10,12 +10,12 @@ parameters as the file has values for, is asked afterwards, in
 import json
 import math
 import re
-import reprlib
 from typing import Any, NamedTuple
 
 from fedpm_jax import masks
 from fedpm_jax.models.network import Spec
 from fedpm_jax.system import reading
+from fedpm_jax.system.text import short
 
 # Of a description: JSON takes far more memory when it is read.
 MAX_BYTES = 2**20
@@ -40,8 +40,6 @@ _SHAPE = {
   'codec': str,
   'weights_sha256': str,
 }
-_shown = reprlib.Repr()
-_shown.maxstring = _shown.maxother = 400
 
 
 class Description(NamedTuple):
@@ -91,19 +89,14 @@ def parse(text: bytes) -> Description:
   if grouping not in GROUPINGS or codec not in all_codecs:
     raise ValueError(
       f'grouping and codec must be of {GROUPINGS} and {all_codecs}, got'
-      f' {shown(grouping)} and {shown(codec)}'
+      f' {short(grouping)} and {short(codec)}'
     )
   fingerprint = content['weights_sha256']
   if not re.fullmatch('[0-9a-f]{16}', fingerprint):
     raise ValueError(
-      f'weights_sha256 must be 16 hex digits, got {shown(fingerprint)}'
+      f'weights_sha256 must be 16 hex digits, got {short(fingerprint)}'
     )
   return Description(_spec(content['spec']), grouping, codec, fingerprint)
-
-
-def shown(value: Any) -> str:
-  """A value for a message: in one line, short, without control characters."""
-  return _shown.repr(value)
 
 
 def _spec(fields: dict[str, Any]) -> Spec:
@@ -128,7 +121,7 @@ def _check_names(content: dict[str, Any], shape: dict[str, Any]) -> None:
   unknown = sorted(set(content) - set(shape))
   if unknown:
     raise ValueError(
-      f'it has the unknown fields {shown(unknown)}, expected {list(shape)}'
+      f'it has the unknown fields {short(unknown)}, expected {list(shape)}'
     )
 
 
@@ -167,5 +160,5 @@ def _check_ranges(fields: dict[str, Any]) -> None:
   for name, fits, expected in rows:
     if not fits:
       raise ValueError(
-        f'spec.{name} must be {expected}, got {shown(fields[name])}'
+        f'spec.{name} must be {expected}, got {short(fields[name])}'
       )

@@ -49,7 +49,7 @@ from fedpm_jax.prng import dithers, keys
 from fedpm_jax.protocol import description as descriptions
 from fedpm_jax.protocol import wire
 from fedpm_jax.protocol.description import Description
-from fedpm_jax.system import files, reading, xla
+from fedpm_jax.system import files, reading, text, xla
 
 _HEAD = struct.Struct('<4sBI')
 _CRC = struct.Struct('<I')
@@ -62,6 +62,7 @@ _CODECS = {
   np.dtype(np.float32): descriptions.WEIGHT_CODECS,
 }
 _GROUPS = 32  # of like dithers
+_MOST = 400  # characters of a name or a reason in a message
 _AGAIN = 'Copy it once more from where it was made.'
 
 
@@ -195,8 +196,7 @@ def load(path: pathlib.Path | str, model: nn.Module | None = None) -> Model:
   except FileNotFoundError:
     raise
   except (OSError, ValueError) as error:  # ValueError: the path holds a zero
-    reason = getattr(error, 'strerror', None) or error
-    raise ModelFileError(path, f'it cannot be read ({reason})') from error
+    raise ModelFileError(path, reading.reason(error)) from error
   return _decode(data, path, model)
 
 
@@ -243,7 +243,7 @@ def _decode(
     network = _network(spec, module)
     values = _values(body[start:], description, network)
   except ValueError as error:
-    reason = ' '.join(str(error).split())  # in one line
+    reason = text.one_line(error)
     raise ModelFileError(path, f'it is not a valid model: {reason}') from error
   is_mask = values.dtype == np.bool_
   if is_mask and fingerprint(spec, network.layout) != description.fingerprint:
@@ -270,7 +270,7 @@ def _network(spec: networks.Spec, module: nn.Module | None) -> Network:
   Raises:
     ValueError: it cannot, for whatever reason.
   """
-  name = descriptions.shown(spec.model)
+  name = text.short(spec.model, _MOST)
   if module is None and spec.model not in models.MODELS:
     raise ValueError(
       f'it was trained with {name}, a module that this package does not have:'
@@ -280,14 +280,14 @@ def _network(spec: networks.Spec, module: nn.Module | None) -> Network:
     given = None if module is None else f'own: {networks.described(module)}'
     if given not in (None, spec.model):
       raise ValueError(
-        f'it was trained with {name}, got {descriptions.shown(given)}'
+        f'it was trained with {name}, got {text.short(given, _MOST)}'
       )
     return networks.build(spec, module=module)
   except ValueError:
     raise
   # A module of one's own may raise anything, and with it Flax and JAX.
   except Exception as error:
-    reason = descriptions.shown(f'{type(error).__name__}: {error}')
+    reason = text.short(f'{type(error).__name__}: {error}', _MOST)
     raise ValueError(f'its network cannot be built: {reason}') from error
 
 

@@ -93,11 +93,8 @@ def read(path: pathlib.Path, sizes: Sizes) -> Kept:
   try:
     arrays = _arrays(path, sizes)
     _check(arrays, sizes, path.name)
-  except OSError as error:
-    reason = f'it cannot be read ({error.strerror or error})'
-    raise reading.FileError(path, reason, _REMEDY) from error
-  except ValueError as error:
-    raise reading.FileError(path, str(error), _REMEDY) from error
+  except (OSError, ValueError) as error:
+    raise reading.FileError(path, reading.reason(error), _REMEDY) from error
   # The type depends on the damaged byte and is one of a dozen (BadZipFile,
   # zlib.error, EOFError, NotImplementedError, SyntaxError, ...).
   except Exception as error:

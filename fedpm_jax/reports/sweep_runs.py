@@ -148,7 +148,7 @@ def _failure(folder: pathlib.Path) -> str | None:
   except FileNotFoundError:
     return None
   except OSError as error:
-    line = f'{path}: it cannot be read ({error.strerror})'
+    line = f'{path}: {reading.reason(error)}'
   return line or f'{path}: it does not say why the run failed'
 
 

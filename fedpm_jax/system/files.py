@@ -7,12 +7,13 @@ import os
 import pathlib
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 _SUFFIX = '.tmp'  # of temporary names
-_TEMPORARY = re.compile(rf'\..+\.[0-9a-f]+{re.escape(_SUFFIX)}')
+_TEMPORARY = re.compile(rf'\..+\.[0-9a-f]{{32}}{re.escape(_SUFFIX)}')
 
 
 def to_json(value: Any) -> Any:
@@ -34,17 +35,20 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   write_bytes(path, text.encode())
 
 
-def remove_temporary(folder: pathlib.Path) -> None:
+def remove_temporary(folder: pathlib.Path, *, seconds_old: float = 0) -> None:
   """Removes what `replacing` left behind in processes that were killed.
 
   Folders inside are left alone: other processes may be writing there.
 
   Args:
-    folder: nobody else writes to it now; it may be missing.
+    folder: may be missing.
+    seconds_old: younger ones stay; 0 where nobody else writes to the folder.
   """
   for path in list(folder.glob(f'.*{_SUFFIX}')):
-    if _TEMPORARY.fullmatch(path.name):
-      remove(path)
+    with contextlib.suppress(OSError):  # Another process may remove it first.
+      age = time.time() - path.stat().st_mtime
+      if age >= seconds_old and _TEMPORARY.fullmatch(path.name):
+        remove(path)
 
 
 def remove(path: pathlib.Path) -> None:

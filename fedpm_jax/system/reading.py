@@ -11,7 +11,6 @@ reader states the shape of what it expects:
 import json
 import os
 import pathlib
-import reprlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,8 +30,6 @@ _NAMES = {
   list: 'a list',
   type(None): 'null',
 }
-_shortened = reprlib.Repr()
-_shortened.maxstring = _shortened.maxother = 60
 # A number of more digits is no number that anybody measured.
 _MAX_NUMBER = 1e300
 # No file of JSON that we write comes near, and no line of one.
@@ -85,7 +82,7 @@ def read_json(path: pathlib.Path, shape: Shape, *, remedy: str = '') -> Any:
   except FileNotFoundError:
     raise
   except (OSError, ValueError) as error:
-    raise FileError(path, _reason(error), remedy) from error
+    raise FileError(path, reason(error), remedy) from error
 
 
 def read_json_lines(
@@ -119,7 +116,7 @@ def read_json_lines(
   except FileNotFoundError:
     raise
   except OSError as error:
-    raise FileError(path, _reason(error), remedy) from error
+    raise FileError(path, reason(error), remedy) from error
   except ValueError as error:
     raise FileError(path, str(error), remedy, line=number) from error
 
@@ -202,7 +199,7 @@ def _fits_type(value: Any, kind: type) -> bool:
 def _mismatch(value: Any, shapes: tuple[Shape, ...], field: str) -> ValueError:
   names = ' or '.join(map(_name, shapes))
   what = _called(field) or 'it'
-  return ValueError(f'{what} must be {names}, got {_shortened.repr(value)}')
+  return ValueError(f'{what} must be {names}, got {texts.short(value)}')
 
 
 def _called(field: str) -> str:
@@ -218,7 +215,7 @@ def _name(shape: Shape) -> str:
   return _NAMES.get(kind, 'an object')
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
   """Why a file cannot be read, without its path."""
   if isinstance(error, OSError):
     return f'it cannot be read ({error.strerror or error})'

@@ -1,4 +1,7 @@
-"""Names that came from outside, made fit for a terminal, a table, a picture."""
+"""Text that came from outside, made fit for a terminal, a table, a picture."""
+
+import reprlib
+from typing import Any
 
 
 def printable(text: str) -> str:
@@ -18,3 +21,20 @@ def printable(text: str) -> str:
     char if char.isprintable() else char.encode('unicode_escape').decode()
     for char in text
   )
+
+
+def short(value: Any, most: int = 60) -> str:
+  """A value for a message, as Python writes it, but not at any length.
+
+  Args:
+    value: anything.
+    most: characters of a text, or of a number; of a list a few elements.
+  """
+  shortened = reprlib.Repr()
+  shortened.maxstring = shortened.maxother = most
+  return shortened.repr(value)
+
+
+def one_line(value: Any) -> str:
+  """What `str` makes of a value, with a space for each break of a line."""
+  return ' '.join(str(value).split())

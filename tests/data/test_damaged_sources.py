@@ -1,10 +1,10 @@
 """Prepared data that are damaged: one line that names them, or right arrays."""
 
-import copy
 import json
 import pathlib
 
 import hypothesis
+import json_values
 import numpy as np
 import prepared_toy
 import pytest
@@ -33,23 +33,13 @@ def refused(root, match):
   assert not list(root.rglob('*.npz'))
 
 
-def placed(value, path, new):
-  """A copy of a JSON value with another value at this path."""
-  if not path:
-    return new
-  value = copy.deepcopy(value)
-  inner = value
-  for key in path[:-1]:
-    inner = inner[key]
-  inner[path[-1]] = new
-  return value
-
-
 def spoil(root, file, path, new):
   """Puts a value at a place of a JSON file; answers what was in the file."""
   target = root / 'toy' / '1.0.0' / file
   before = target.read_text()
-  target.write_text(json.dumps(placed(json.loads(before), path, new)))
+  target.write_text(
+    json.dumps(json_values.placed(json.loads(before), path, new))
+  )
   return before
 
 

@@ -131,16 +131,20 @@ def test_a_file_in_place_of_a_folder_is_one_line_at_once(tmp_path, inner):
   assert time.monotonic() - started < 30
   assert run.returncode == 1
   assert run.stderr.decode().splitlines() == [
-    f'error: {file}: File exists. (FEDPM_TRACEBACK=1 shows where)'
+    f'error: {file} is a file, and a folder is needed: move it away.'
+    ' (FEDPM_TRACEBACK=1 shows where)'
   ]
+
+
+HEX = '0123456789abcdef' * 2  # of a temporary name
 
 
 def test_what_killed_processes_left_behind_is_removed(whole, tmp_path):
   workdir = tmp_path / 'run'
   (workdir / 'symbols').mkdir(parents=True)
-  (workdir / 'checkpoints' / '.2.0123.tmp' / 'state').mkdir(parents=True)
-  for name in ('.config.json.0123.tmp', 'symbols/.round_00009.npz.0123.tmp'):
-    (workdir / name).touch()
+  (workdir / 'checkpoints' / f'.2.{HEX}.tmp' / 'state').mkdir(parents=True)
+  (workdir / f'.config.json.{HEX}.tmp').touch()
+  (workdir / 'symbols' / f'.round_00009.npz.{HEX}.tmp').touch()
   fp.train(small(), workdir)
   left = {p.name for p in workdir.rglob('.*')}
   assert left == {lock.NAME}
@@ -149,7 +153,7 @@ def test_what_killed_processes_left_behind_is_removed(whole, tmp_path):
 
 def test_other_files_are_left_alone(tmp_path):
   """A run may be started in the folder of all runs, or at home."""
-  others = ['another/run/.config.json.0123.tmp', '.editor.tmp', '.x.y.tmp']
+  others = [f'another/run/.config.json.{HEX}.tmp', '.editor.tmp', '.x.y.tmp']
   for name in others:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).touch()

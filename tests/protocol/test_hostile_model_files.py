@@ -1,6 +1,5 @@
 """Model files of strangers: the right model or one error, at no cost."""
 
-import copy
 import json
 import struct
 import subprocess
@@ -8,6 +7,7 @@ import sys
 import zlib
 
 import hypothesis
+import json_values
 import model_files
 import numpy as np
 import pytest
@@ -170,18 +170,6 @@ def places(value, path=()):
     yield from places(item, (*path, key))
 
 
-def placed(value, path, new):
-  """A copy with another value at this path."""
-  if not path:
-    return new
-  value = copy.deepcopy(value)
-  inner = value
-  for key in path[:-1]:
-    inner = inner[key]
-  inner[path[-1]] = new
-  return value
-
-
 def assert_error_or_what_the_bytes_say(path, data, values):
   path.write_bytes(data)
   model, error = None, ''
@@ -214,7 +202,7 @@ def test_any_value_at_any_place(tmp_path_factory, data):
     path, old = data.draw(st.sampled_from([*places(description)]))
     any_type = data.draw(st.booleans())
     new = data.draw(VALUES if any_type else LIKE.get(type(old), VALUES))
-    description = placed(description, path, new)
+    description = json_values.placed(description, path, new)
     if not isinstance(description, dict | list):
       break
   assert_error_or_what_the_bytes_say(

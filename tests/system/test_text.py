@@ -34,3 +34,15 @@ def test_any_text_becomes_one_line_that_can_be_encoded(any_text):
   assert len(shown.splitlines()) <= 1
   shown.encode()
   assert text.printable(shown) == shown
+
+
+def test_a_value_is_short_in_a_message_whatever_it_is():
+  for value in ('x' * 10**6, 10**4000, list(range(10**5)), {'a': ['b' * 999]}):
+    assert len(text.short(value)) < 200
+  assert text.short('x\n') == r"'x\n'"
+  assert text.short('x' * 99, 400) == repr('x' * 99)
+
+
+def test_one_line_of_many():
+  assert text.one_line('a\n  b\r\nc') == 'a b c'
+  assert text.one_line(ValueError('a\nb')) == 'a b'
