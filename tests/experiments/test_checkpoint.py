@@ -214,6 +214,25 @@ def test_no_bit_of_the_arrays_can_change_silently(tmp_path, warnings):
   assert len(warnings) == found[1]
 
 
+def test_a_bit_of_a_large_array_is_found_by_our_checksum(tmp_path, warnings):
+  """Small arrays are checked by orbax's format too, files of data are not."""
+  rng = np.random.default_rng(0)
+  state = {'x': rng.integers(0, 2**16, 200_000, np.uint16)}
+  like = jax.tree.map(np.zeros_like, state)
+  with contextlib.closing(checkpoint.Writer(tmp_path, next_round=0)) as writer:
+    for number in (1, 2):
+      writer.save(state, number, CONFIG, _recorded(tmp_path, number))
+      writer.wait()
+  folder = tmp_path / 'checkpoints' / '2' / 'state'
+  paths = [p for p in folder.rglob('*') if p.is_file()]
+  path = max(paths, key=lambda p: p.stat().st_size)
+  _flip(path)
+  restored = checkpoint.restore(tmp_path, like, CONFIG)
+  assert restored
+  assert restored.next_round == 1
+  assert 'the checksum of x does not match' in warnings[0]
+
+
 def test_where_every_checkpoint_is_damaged_it_is_said_what_to_do(tmp_path):
   _save(tmp_path, 1, 2)
   for number in '12':

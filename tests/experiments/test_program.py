@@ -150,6 +150,17 @@ def test_a_run_without_a_folder_gets_one_that_says_what_it_changes(flags, name):
   assert _loaded(flags).name == name
 
 
+@pytest.mark.parametrize(
+  ('config', 'name'),
+  [
+    ('methods:drive', 'methods_drive'),
+    ('cifar10:official', 'cifar10_official'),
+  ],
+)
+def test_the_argument_of_a_configuration_is_in_the_name(config, name):
+  assert _loaded([], config).name == name
+
+
 def test_a_name_is_fit_for_a_folder_and_tells_apart():
   names = [
     _loaded([f'data.name={data}']).name
@@ -160,9 +171,9 @@ def test_a_name_is_fit_for_a_folder_and_tells_apart():
     assert re.fullmatch(r'digits,[\w.,=+-]{1,150}', name)
 
 
-def _loaded(flags):
+def _loaded(flags, config='digits'):
   words = [f'--config.{flag}' for flag in flags]
-  flags = cli.Flags(config='digits', workdir='')
+  flags = cli.Flags(config=config, workdir='')
   return cli.configuration(cli.parse(words, flags, ''))
 
 

@@ -68,10 +68,14 @@ def without_field(*names):
     for name in names[:-1]:
       inner = inner[name]
     del inner[names[-1]]
-    return '\n'.join(map(json.dumps, [value, *others, ''])).encode()
+    return _lines([value, *others])
 
   damage.__name__ = f'without {".".join(names)}'
   return damage
+
+
+def _lines(values):
+  return ''.join(json.dumps(value) + '\n' for value in values).encode()
 
 
 def with_field(value, *names):
@@ -83,7 +87,7 @@ def with_field(value, *names):
     for name in names[:-1]:
       inner = inner[name]
     inner[names[-1]] = value
-    return '\n'.join(map(json.dumps, [first, *others, ''])).encode()
+    return _lines([first, *others])
 
   damage.__name__ = f'{value!r} for {".".join(names)}'
   return damage
