@@ -58,13 +58,14 @@ def table(
       f'--target names data of the sweep, one of {sorted(known)}, got'
       f' {sorted(unknown)}.'
     )
-  return [_row(group, targets.get(group.labels['data'])) for group in groups]
+  return [row(group, targets.get(group.labels['data'])) for group in groups]
 
 
-def _row(group, target) -> dict[str, Any]:
+def row(group: Group, target: float | None = None) -> dict[str, Any]:
+  """One row of `table`."""
   runs = group.runs
-  models = [run.summary['model'] for run in runs]
-  row = {
+  models = [run.summary['model'] for run in runs if run.summary]
+  found = {
     **group.labels,
     'seed_count': len(runs),
     'missing_runs': len(group.missing),
@@ -77,19 +78,19 @@ def _row(group, target) -> dict[str, Any]:
     ('accuracy_threshold', _THRESHOLD),
   ):
     values = [run.rows[-1].get(name) for run in runs]
-    row[column], row[f'{column}_std'] = _mean(values), _std(values)
+    found[column], found[f'{column}_std'] = _mean(values), _std(values)
   for way in _WAYS:
     rates = [[r[f'{way}/bpp_wire'] for r in run.rows] for run in runs]
-    row[f'{way}_bpp_wire'] = _mean([np.mean(rate) for rate in rates])
+    found[f'{way}_bpp_wire'] = _mean([np.mean(rate) for rate in rates])
     last = [np.mean(rate[-10:]) for rate in rates]
-    row[f'{way}_bpp_wire_last10'] = _mean(last)
+    found[f'{way}_bpp_wire_last10'] = _mean(last)
   for way, column in (('uplink', 'up'), ('downlink', 'down')):
-    row[f'megabytes_{column}'] = _mean(
+    found[f'megabytes_{column}'] = _mean(
       [sent(r, (way,))[-1] / 1e6 for r in runs]
     )
   reached = [_first(run, target) for run in runs]
   pairs = list(zip(runs, reached, strict=True))
-  row |= {
+  found |= {
     'target': target,
     'seeds_at_target': None
     if target is None
@@ -108,7 +109,7 @@ def _row(group, target) -> dict[str, Any]:
     'model_bpp': _mean([model['bpp'] for model in models]),
     'runs': ';'.join(run.path for run in runs),
   }
-  return row
+  return found
 
 
 def _first(run, target) -> int | None:

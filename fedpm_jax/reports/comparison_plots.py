@@ -7,54 +7,51 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedpm_jax.reports import comparison, plots, sweep_runs
+from fedpm_jax.reports import comparison, labels, plots, sweep_runs
 from fedpm_jax.reports.sweep_runs import Group
 
-_DASHES = ('-', '--', '-.', ':')
-_MARKERS = 'os^vDPX*<>'
+_MOST = 6  # methods in a row of panels, so that each can be followed
 
 
 def draw(groups: list[Group], out: pathlib.Path) -> list[pathlib.Path]:
-  """Draws the pictures of every data set: a row of panels, one per setting.
+  """Draws the pictures of every data set, each as PNG and PDF.
 
-  A line is the mean over the seeds, the band behind it reaches from the least
-  to the greatest.  A method looks alike in all pictures.
+  `points` has a point a method: its accuracy and what it sent.  The others are
+  curves: a column of panels for every setting, a row for every few methods; a
+  line is the mean over the seeds, the band behind it reaches from the least to
+  the greatest.  A method has the same colour in all pictures.
 
   Args:
     groups: of `sweep_runs.read`.
-    out: where to write `<data>_<picture>.png`.
+    out: where to write `<data>_<picture>.png` and `.pdf`.
 
   Returns:
     The pictures.
   """
   groups = [group for group in groups if group.runs]
-  styles = method_styles([group.labels['method'] for group in groups])
+  families = in_rows([group.labels['method'] for group in groups])
   paths = []
   stems = _stems([group.labels['data'] for group in groups])
   for data, stem in stems.items():
     of_data = [group for group in groups if group.labels['data'] == data]
     masks = [group for group in of_data if _densities(group)]
+    paths += plots.save_both(_points(of_data, families), out / f'{stem}_points')
     for name, picture in _PICTURES.items():
       drawn = masks if picture is _DENSITY else of_data
       if drawn:
-        paths.append(out / f'{stem}_{name}.png')
-        _figure(drawn, picture, styles, paths[-1])
+        figure = _curves(drawn, picture, families)
+        paths += plots.save_both(figure, out / f'{stem}_{name}')
   return paths
 
 
-def method_styles(methods: list[str]) -> dict[str, dict[str, Any]]:
-  """A colour, dashes and a marker for every method, in their order."""
-  colours = plots.colours('tab20').colors
-  colours = colours[::2] + colours[1::2]  # the strong ones first
-  styles = {}
-  for i, method in enumerate(dict.fromkeys(methods)):
-    turn = i // 10  # the same hue once more, paler
-    styles[method] = {
-      'color': colours[i % 20],
-      'linestyle': _DASHES[(i + turn) % 4],
-      'marker': _MARKERS[(i + 3 * turn) % 10],
-    }
-  return styles
+def in_rows(methods: list[str]) -> list[dict[str, Any]]:
+  """The methods in their order, a few a row, each with its colour."""
+  methods = list(dict.fromkeys(methods))
+  rows = max(1, -(-len(methods) // _MOST))
+  return [
+    dict(zip(part.tolist(), plots.COLOURS, strict=False))
+    for part in np.array_split(np.array(methods, object), rows)
+  ]
 
 
 def _stems(names: list[str]) -> dict[str, str]:
@@ -66,6 +63,59 @@ def _stems(names: list[str]) -> dict[str, str]:
       stem = f'{plain}_{len(stems)}'
     stems[name] = stem
   return stems
+
+
+def _settings(groups: list[Group]) -> dict[str, list[Group]]:
+  """Groups that differ by their method only, by what they have in common."""
+  settings = {}
+  for group in groups:
+    others = {
+      k: v for k, v in group.labels.items() if k not in ('data', 'method')
+    }
+    title = ', '.join(f'{k} {v}' for k, v in others.items())
+    settings.setdefault(title, []).append(group)
+  return settings
+
+
+def _points(groups: list[Group], families: list[dict[str, Any]]) -> Any:
+  """A panel a setting: each method's accuracy against all that it sent.
+
+  The bars are the standard deviation over the seeds.
+  """
+  settings = _settings(groups)
+  columns = min(3, len(settings))
+  rows = -(-len(settings) // columns)
+  figure = plots.figure(figsize=(0.4 + 4.4 * columns, 0.4 + 3.8 * rows))
+  axes = figure.subplots(rows, columns, squeeze=False).ravel()
+  for axis in axes[len(settings) :]:
+    axis.remove()
+  drawn = []
+  for axis, (title, members) in zip(axes, settings.items(), strict=False):
+    axis.set_title(plots.shown(title, most=plots.MAX_TITLE))
+    _log_megabytes(axis, members)
+    found = {}
+    for group in members:
+      method, row = group.labels['method'], comparison.row(group)
+      x = row['megabytes_up'] + row['megabytes_down']
+      y, error = (row[f'accuracy_mean_network{end}'] for end in ('', '_std'))
+      place = next(i for i, family in enumerate(families) if method in family)
+      axis.errorbar(
+        x,
+        y,
+        error,
+        color=families[place][method],
+        marker=plots.MARKERS[place % len(plots.MARKERS)],
+        capsize=2,
+        linewidth=1,
+      )
+      found[method] = (x, y)
+    axis.set(xlabel=f'sent, {_BOTH_WAYS}', ylabel=_ACCURACY)
+    axis.margins(0.15)
+    axis.grid(alpha=0.3)
+    drawn.append((axis, found))
+  figure.suptitle(plots.shown(groups[0].labels['data']))
+  labels.at_points(figure, drawn)
+  return figure
 
 
 class _Picture(NamedTuple):
@@ -85,37 +135,36 @@ class _Picture(NamedTuple):
   y_label: str
 
 
-def _figure(groups, picture, styles, path) -> None:
-  """One picture: its panels, and the legend of all beside them."""
-  settings = {}
-  for group in groups:
-    others = {
-      k: v for k, v in group.labels.items() if k not in ('data', 'method')
-    }
-    title = ', '.join(f'{k} {v}' for k, v in others.items())
-    settings.setdefault(title, []).append(group)
-  figure = plots.figure(figsize=(2.4 + 4.6 * len(settings), 4.6))
-  axes = figure.subplots(1, len(settings), sharey=True, squeeze=False)
-  handles = {}
-  for axis, (title, members) in zip(axes[0], settings.items(), strict=True):
-    picture.prepare(axis, members)
-    for group in members:
-      method = group.labels['method']
-      x, y = picture.points(group, members)
-      handles[method] = _line(axis, x, y, styles[method])
-    axis.set_title(plots.shown(title, most=plots.MAX_TITLE))
-    axis.set_xlabel(picture.x_label)
-    axis.grid(alpha=0.3)
-  axes[0, 0].set_ylabel(picture.y_label)
-  plots.legend(
-    figure,
-    {method: handles[method] for method in styles if method in handles},
-    loc='outside right center',
-    title=plots.shown(groups[0].labels['data']),
-    handlelength=4,
-    fontsize='small',
+def _curves(
+  groups: list[Group], picture: _Picture, families: list[dict[str, Any]]
+) -> Any:
+  """Panels of curves, each labelled where it ends in the last panel."""
+  settings, lines = _settings(groups), {}
+  present = {group.labels['method'] for group in groups}
+  families = [family for family in families if present & {*family}]
+  size = (1.6 + 3.6 * len(settings), 0.8 + 2.6 * len(families))
+  figure = plots.figure(figsize=size)
+  axes = figure.subplots(
+    len(families), len(settings), sharey=True, sharex='col', squeeze=False
   )
-  plots.save(figure, path)
+  for row, family in zip(axes, families, strict=True):
+    for axis, members in zip(row, settings.values(), strict=True):
+      picture.prepare(axis, members)
+      lines.clear()
+      for group in members:
+        method = group.labels['method']
+        if method in family:
+          x, y = picture.points(group, members)
+          lines[method] = _line(axis, x, y, family[method])
+      axis.grid(alpha=0.3)
+    labels.at_lines(row[-1], lines)
+    row[0].set_ylabel(picture.y_label)
+  for axis, title in zip(axes[0], settings, strict=True):
+    axis.set_title(plots.shown(title, most=plots.MAX_TITLE))
+  for axis in axes[-1]:
+    axis.set_xlabel(picture.x_label)
+  figure.suptitle(plots.shown(groups[0].labels['data']))
+  return figure
 
 
 def _whole_numbers(axis, _) -> None:
@@ -190,23 +239,17 @@ def _accuracies(group) -> tuple[np.ndarray, np.ndarray]:
   )
 
 
-def _line(axis, x, y, style) -> Any:
+def _line(axis, x, y, colour) -> Any:
   """The mean of `y [seeds, points]` and the band from least to greatest."""
-  (line,) = axis.plot(
-    x,
-    y.mean(0),
-    **style,
-    linewidth=1.6,
-    markersize=4,
-    markevery=max(1, len(x) // 8),
-  )
+  (line,) = axis.plot(x, y.mean(0), color=colour, linewidth=1.4)
   axis.fill_between(
-    x, y.min(0), y.max(0), color=style['color'], alpha=0.15, linewidth=0
+    x, y.min(0), y.max(0), color=colour, alpha=0.15, linewidth=0
   )
   return line
 
 
 _ACCURACY = 'test accuracy, mean network'
+_BOTH_WAYS = 'up and down, all clients, MB'
 _DENSITY = _Picture(
   _density, _tensor_names, '', 'share of ones in the final mask'
 )
@@ -217,7 +260,7 @@ _PICTURES = {
   'accuracy_bytes': _Picture(
     _accuracy_bytes('uplink', 'downlink'),
     _log_megabytes,
-    'sent so far, up and down, all clients, MB',
+    f'sent so far, {_BOTH_WAYS}',
     _ACCURACY,
   ),
   'accuracy_uplink': _Picture(

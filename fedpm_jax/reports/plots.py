@@ -1,8 +1,10 @@
 """Pictures: curves of a run, the clients' labels, codecs compared."""
 
+import contextlib
 import io
 import pathlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,11 @@ from fedpm_jax.system.text import printable
 _WAYS = ('uplink', 'downlink')
 # Of characters; what is longer leaves no room for the picture.
 MAX_NAME, MAX_TITLE = 40, 100
+# Okabe and Ito's colours, which people with any colour vision can tell apart.
+COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
+MARKERS = 'os^vDP'
+# Without a date, so that the same picture is the same file.
+_METADATA = {'.png': None, '.pdf': {'CreationDate': None}}
 
 
 def figure(**options: Any) -> Any:
@@ -71,14 +78,34 @@ def name_ticks(axis: Any, names: list[str]) -> None:
   axis.tick_params(axis='x', rotation=60)
 
 
-def save(drawn: Any, path: pathlib.Path) -> None:
-  """Writes a picture, a Matplotlib figure, whole or not at all."""
-  buffer = io.BytesIO()
+@contextlib.contextmanager
+def any_script() -> Iterator[None]:
+  """No warning of a name in a script that the font lacks: it has boxes."""
   with warnings.catch_warnings():
-    # A name may be in a script that the font lacks: it has boxes then.
     for what in (r'Glyph \d+ .* missing from font', '.* natively'):
       warnings.filterwarnings('ignore', what, UserWarning)
-    drawn.savefig(buffer, format='png', dpi=120)
+    yield
+
+
+def save_both(drawn: Any, stem: pathlib.Path) -> list[pathlib.Path]:
+  """Writes a picture as PNG, for screens, and as PDF, for papers."""
+  paths = [stem.with_name(stem.name + suffix) for suffix in _METADATA]
+  for path in paths:
+    save(drawn, path)
+  return paths
+
+
+def save(drawn: Any, path: pathlib.Path) -> None:
+  """Writes a picture, a Matplotlib figure, whole or not at all.
+
+  Args:
+    drawn: the figure.
+    path: .png or .pdf.
+  """
+  kind = path.suffix
+  buffer = io.BytesIO()
+  with any_script():
+    drawn.savefig(buffer, format=kind[1:], dpi=120, metadata=_METADATA[kind])
   files.write_bytes(path, buffer.getvalue())
 
 

@@ -241,30 +241,36 @@ def test_runs_that_do_not_compare(workdir):
     sweep_runs.read(workdir)
 
 
-def test_a_method_looks_alike_in_all_pictures():
-  styles = comparison_plots.method_styles([f'm{i}' for i in range(15)] * 2)
-  assert len(styles) == 15
-  looks = {(s['color'], s['linestyle']) for s in styles.values()}
-  assert len(looks) == 15
-  assert styles['m0'] == comparison_plots.method_styles(['m0'])['m0']
+@pytest.mark.parametrize(
+  ('count', 'sizes'), [(1, [1]), (6, [6]), (15, [5] * 3)]
+)
+def test_methods_in_rows_that_can_be_followed(count, sizes):
+  methods = [f'm{i}' for i in range(count)]
+  rows = comparison_plots.in_rows(methods * 2)
+  assert [len(row) for row in rows] == sizes
+  assert [method for row in rows for method in row] == methods
+  for row in rows:
+    assert len(set(row.values())) == len(row)
 
 
 def test_report_writes_tables_and_pictures(workdir, tmp_path, capsys):
   out = tmp_path / 'out'
   text = compare.compare_runs(workdir, out, targets={'digits': 0.65})
+  pictures = ('points', 'accuracy_rounds', 'accuracy_bytes', 'accuracy_uplink')
+  pictures += ('uplink_bpp', 'density')
   assert {p.name for p in out.iterdir()} == {
     'comparison.csv',
     'comparison.md',
     'curves.csv',
-    'digits_accuracy_rounds.png',
-    'digits_accuracy_bytes.png',
-    'digits_accuracy_uplink.png',
-    'digits_uplink_bpp.png',
-    'digits_density.png',
+    *(f'digits_{name}.{end}' for name in pictures for end in ('png', 'pdf')),
   }
-  for path in out.glob('*.png'):
-    assert path.read_bytes().startswith(b'\x89PNG')
+  first = {path: path.read_bytes() for path in out.iterdir()}
+  for path, content in first.items():
     assert str(path) in text
+    starts = {'.png': b'\x89PNG', '.pdf': b'%PDF'}.get(path.suffix, b'')
+    assert content.startswith(starts)
+  compare.compare_runs(workdir, out, targets={'digits': 0.65})
+  assert first == {path: path.read_bytes() for path in out.iterdir()}
 
 
 def test_a_target_of_other_data(workdir):

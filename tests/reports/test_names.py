@@ -73,13 +73,15 @@ def test_labels_of_any_name_have_tables_and_pictures(tmp_path, name, figures):
   with open(tmp_path / 'out/comparison.csv', encoding='utf-8') as file:
     (row,) = (r for r in csv.DictReader(file) if r['method'] != 'fedpm')
   assert row['data'] == row['method'] == row['split'] == printable(name)
-  pictures = [path for path in text.split('\n') if path.endswith('.png')]
-  assert len(pictures) == len(figures) == 5
+  pictures = [p for p in text.split('\n') if p.endswith(('.png', '.pdf'))]
+  assert len(pictures) == len(figures) == 12
   for path in pictures:
-    assert re.fullmatch(r'[\w.+-]{1,100}\.png', os.path.basename(path), re.A)
+    assert re.fullmatch(
+      r'[\w.+-]{1,100}\.p(ng|df)', os.path.basename(path), re.A
+    )
     assert os.path.dirname(path) == str(tmp_path / 'out')
   for figure in figures:
-    assert plots.shown(name) in texts(figure.legends[0])  # of the method
+    assert texts(figure).count(plots.shown(name)) == 2  # data and method
     formulas = filter(cbook.is_math_text, texts(figure))
     assert all(text.startswith(r'$\mathdefault{') for text in formulas)
 
