@@ -2,12 +2,16 @@
 
 import argparse
 import json
+import math
 import pathlib
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+
+import fedpm_jax as fp
 
 ROOT = pathlib.Path(__file__).parents[1]
 BENCHMARKS = ROOT / 'benchmarks'
@@ -148,3 +152,85 @@ def test_the_first_run_of_a_turn_does_not_count(
   # 0, 1, 2 seconds in the first turn, 3, 4, 5 in the second.
   assert row['seconds_per_round'] == 3.0
   assert (row['least'], row['most']) == (1.0, 5.0)
+
+
+def test_parity_figures_are_those_of_plain_loops(benchmarks, monkeypatch):
+  monkeypatch.syspath_prepend(str(BENCHMARKS / 'workers'))
+  import parity_figures
+
+  before = np.array([0.5, 0.25, 0.9])
+  masks = np.array([[True, False, True], [True, True, True]])
+  row = parity_figures.row(before, masks, np.array([0.1, 0.4, 0.7]))
+  bits, ones = [], []
+  for mask in masks.tolist():
+    of_bits = [
+      -math.log2(p if bit else 1 - p)
+      for p, bit in zip(before.tolist(), mask, strict=True)
+    ]
+    bits.append(sum(of_bits) / 3)
+    ones.append(min(sum(mask) / 3, 1 - 1e-12))
+  entropies = [-p * math.log2(p) - (1 - p) * math.log2(1 - p) for p in ones]
+  assert row == pytest.approx(
+    {
+      'theta_mean': 0.4,
+      'theta_spread': math.sqrt(0.06),
+      'bpp_frequency': sum(entropies) / 2,
+      'bpp_prior': sum(bits) / 2,
+    }
+  )
+
+
+def test_parity_is_told_in_standard_errors(benchmarks):
+  import parity
+
+  # Means 2 and 5, variances 1 and 4, three seeds each.
+  difference, error = parity.compare([1, 2, 3], [3, 5, 7])
+  assert difference == -3
+  assert error == pytest.approx(math.sqrt(1 / 3 + 4 / 3))
+  row = lambda x: dict.fromkeys(parity.FIGURES, x)
+  runs = {
+    'ours': [[row(0), row(0), row(x)] for x in (1, 2, 3)],
+    'theirs': [[row(0), row(0), row(x)] for x in (3, 5, 7)],
+  }
+  *_, third, last = parity.table(runs).splitlines()
+  cells = third.split(' | ')[1:4]
+  assert cells == ['2.0000 +- 1.0000', '5.0000 +- 2.0000', '-2.3']
+  assert last.split(' | ')[1:4] == cells
+
+
+def test_parity_takes_our_figures_from_the_round_itself(benchmarks):
+  import parity
+
+  config = fp.config()
+  config.update_from_flattened_dict(
+    {
+      'num_clients': 2,
+      'clients_per_round': 2,
+      'model': 'cnn',
+      'rounds': 1,
+      'data.max_examples': 8,
+    }
+  )
+  (row,) = parity.our_rounds(fp.Experiment(config))
+  again = fp.Experiment(config)
+  metrics = again.run_round().metrics
+  assert row['theta_mean'] == pytest.approx(metrics['server/theta_mean'])
+  assert row['bpp_frequency'] == pytest.approx(
+    metrics['uplink/bpp_entropy'], rel=1e-3
+  )
+  assert row['accuracy'] == again.evaluate()['eval/accuracy_sampled']
+
+
+def test_parity_without_the_authors_code_says_how_to_get_it(
+  benchmarks, tmp_path
+):
+  import parity
+
+  arguments = argparse.Namespace(
+    official=None, python=sys.executable, threads=0, device='cpu'
+  )
+  config = fp.config()
+  config.data.max_examples = 8
+  rounds = parity.their_rounds(fp.Experiment(config), arguments)
+  with pytest.raises(SystemExit, match='git clone'):
+    next(rounds)

@@ -1,63 +1,21 @@
-"""The authors' FedPM in PyTorch, one client after another, as it stands.
+"""The authors' FedPM in PyTorch, one client after another, as it stands."""
 
-https://github.com/BerivanIsik/sparse-random-networks imports three modules that
-its repository does not have (DRIVE, EDEN, a pruned model).  FedPM uses nothing
-of them; they are replaced by empty ones here.
-"""
-
-import pathlib
-import sys
-import types
-
+import official_code
 import protocol
-
-GET = (
-  'pip install torch, git clone'
-  ' https://github.com/BerivanIsik/sparse-random-networks, --official=CHECKOUT'
-)
-ABSENT = ('drive', 'eden', 'eden.eden', 'models.pruned_layers')
-
-
-class _Empty(types.ModuleType):
-  """A module in which every name is there, as None."""
-
-  __all__ = ()
-  __path__ = ()
-
-  def __getattr__(self, name):
-    return None
 
 
 def main() -> None:
   task = protocol.task()
-  source = pathlib.Path(task['checkout'] or '') / 'src'
-  try:
-    import torch
-
-    if not (source / 'fedssm').is_dir():
-      raise ImportError
-  except ImportError:
-    protocol.missing(GET)
-  sys.path.insert(0, str(source))
-  for name in ABSENT:
-    sys.modules[f'fedssm.{name}'] = _Empty(f'fedssm.{name}')
-  from fedssm.client import Client
-  from fedssm.server import Server
+  Client, Server = official_code.load(task['checkout'])
+  import torch
 
   torch.manual_seed(0)
   if task['threads']:
     torch.set_num_threads(task['threads'])
   count = task['steps'] * task['batch']
-  params = {
-    'simulation': {'n_clients': task['clients'], 'verbose': 0},
-    'model': {
-      'id': task['model'],
-      'mode': 'mask',
-      'init': 'ME_init',
-      'local_epochs': 1,
-      'optimizer': {},
-    },
-  }
+  params = official_code.params(
+    task['model'], clients=task['clients'], epochs=1
+  )
   height, width, channels = task['image_shape']
   server = Server(params, 'cpu')
   clients = []
