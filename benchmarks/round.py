@@ -137,7 +137,7 @@ def evaluation(engine, state) -> float:
   function = evaluate.make_evaluate(
     engine.method.network, engine.method.algorithm.eval_params, engine.mesh
   )
-  key = keys.derive(0, keys.Purpose.EVALUATE)
+  key = keys.derive(0, keys.Purpose.EVALUATE, client=np.arange(1))
   test = jax.device_put(test)
   took = seconds(lambda: function(state.server, key, *test), 3)
   return took * 1000 / min(1000, len(engine.data[1]))

@@ -23,7 +23,7 @@ from fedpm_jax.compressors.base import Compressor
 from fedpm_jax.data import checks, partition, sources
 from fedpm_jax.data.sources import Dataset
 from fedpm_jax.experiments import config as configs
-from fedpm_jax.experiments import options
+from fedpm_jax.experiments import evaluation, options
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.schedules import SCHEDULES, Factor
 from fedpm_jax.masks import Layout
@@ -137,6 +137,8 @@ def method(config: Config, network: Network, parts: Parts = NO_PARTS) -> Method:
     if options.takes(algorithm_row, 'participation'):
       given['participation'] = config.clients_per_round / config.num_clients
     algorithm = _made(config, name, algorithm_row, network, optimizer_, **given)
+  names = _names(config, parts)
+  evaluation.check(config, algorithm, names['algorithm'])
   return compose(
     network,
     algorithm,
@@ -144,7 +146,7 @@ def method(config: Config, network: Network, parts: Parts = NO_PARTS) -> Method:
     uplink=config.wire.uplink,
     downlink=config.wire.downlink,
     private_randomness=config.wire.private_randomness,
-    names=Names(*(_names(config, parts)[k] for k in Names._fields)),
+    names=Names(*(names[k] for k in Names._fields)),
   )
 
 

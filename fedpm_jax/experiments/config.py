@@ -99,6 +99,12 @@ KEYS: dict[str, Option] = {
   'evaluation.batch_size': option(
     250, 'test images at a time', 1, decides=False
   ),
+  'evaluation.masks': option(
+    1,
+    'n sampled masks; n > 1 adds their spread, vote and ensemble',
+    1,
+    decides=False,
+  ),
   'checkpoint.every': option(10, 'rounds', 1, decides=False),
   'checkpoint.keep': option(2, 'checkpoints', 1, decides=False),
 }

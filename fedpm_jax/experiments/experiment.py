@@ -24,14 +24,13 @@ from fedpm_jax.algorithms.base import Algorithm
 from fedpm_jax.compressors.base import Compressor
 from fedpm_jax.data import batches
 from fedpm_jax.data.sources import Dataset
-from fedpm_jax.experiments import build, checkpoint
+from fedpm_jax.experiments import build, checkpoint, evaluation
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.models import network as networks
 from fedpm_jax.prng import keys
 from fedpm_jax.protocol import aggregate, model_file
 from fedpm_jax.protocol.foresight import Foresight
 from fedpm_jax.reports import codec_costs
-from fedpm_jax.simulation import evaluate
 from fedpm_jax.simulation.rounds import (
   Cohort,
   Engine,
@@ -115,7 +114,7 @@ class Experiment:
       chunk=config.execution.chunk,
       step_factor=build.step_factor(config),
     )
-    self._evaluate = _evaluation(config, self.dataset, self.engine, mesh)
+    self._evaluate = evaluation.make(config, self.dataset, self.engine, mesh)
     self._state: State | None = None
     self._foreseen = None
     self._failed = False
@@ -296,30 +295,3 @@ class Experiment:
         layout.names, layout.shapes, parts, strict=True
       )
     }
-
-
-def _evaluation(
-  config: Config,
-  dataset: Dataset,
-  engine: Engine,
-  mesh: jax.sharding.Mesh,
-) -> Callable[[Any, int], dict[str, float]]:
-  """(server_state, round_idx) -> metrics of the whole test set."""
-  test = evaluate.padded(
-    dataset.x_test,
-    dataset.y_test,
-    batch_size=config.evaluation.batch_size,
-    shards=mesh.size,
-  )
-  by_batch = jax.NamedSharding(mesh, jax.sharding.PartitionSpec('clients'))
-  on_devices = jax.device_put(test, by_batch)
-  method, seed = engine.method, config.seed
-  function = evaluate.make_evaluate(
-    method.network, method.algorithm.eval_params, mesh
-  )
-
-  def run(server_state: Any, round_idx: int) -> dict[str, float]:
-    key = keys.derive(seed, keys.Purpose.EVALUATE, round_idx=round_idx)
-    return evaluate.to_metrics(function(server_state, key, *on_devices))
-
-  return run

@@ -34,7 +34,7 @@ class Purpose(enum.IntEnum):
   BATCHES = 4  # the order in which a client visits its examples
   LOCAL = 5  # masks sampled during local training
   UPLINK = 6  # the mask that a client sends
-  EVALUATE = 7  # the sampled network that is evaluated
+  EVALUATE = 7  # sampled networks that are evaluated; `client` counts them
   FINAL = 8  # the mask of the exported model
 
 

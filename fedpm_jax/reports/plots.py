@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpm_jax.reports import codec_costs
+from fedpm_jax.reports import codec_costs, records
 from fedpm_jax.system import files
 from fedpm_jax.system.text import printable
 
@@ -21,6 +21,12 @@ COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
 MARKERS = 'os^vDP'
 # Without a date, so that the same picture is the same file.
 _METADATA = {'.png': None, '.pdf': {'CreationDate': None}}
+# They lie so close to the lines of single networks that nobody could read them.
+_NOT_DRAWN = (
+  'eval/accuracy_sampled_mean',
+  'eval/accuracy_vote',
+  'eval/accuracy_ensemble',
+)
 
 
 def figure(**options: Any) -> Any:
@@ -47,7 +53,8 @@ def warm_up() -> None:
 
 def accuracies(rows: list[dict[str, Any]]) -> list[str]:
   """The metrics `eval/accuracy_<kind>` that a run has, its last row says."""
-  return [name for name in rows[-1] if name.startswith('eval/accuracy_')]
+  names = (name for name in rows[-1] if name.startswith('eval/accuracy_'))
+  return [name for name in names if name != records.SPREAD]
 
 
 def shown(name: str, *, most: int = MAX_NAME) -> str:
@@ -119,6 +126,8 @@ def curves(
   uplink = np.cumsum([row['uplink/bytes'] for row in rows]) / 1e6
   by_round, by_bytes = {}, {}
   for name in accuracies(rows):
+    if name in _NOT_DRAWN:
+      continue
     evaluated = [i for i, row in enumerate(rows) if name in row]
     kind = name.removeprefix('eval/accuracy_')
     y = [rows[i][name] for i in evaluated]

@@ -21,6 +21,10 @@ UNITS = {
   'eval/accuracy_sampled': 'test accuracy of one mask ~ Bernoulli(theta)',
   'eval/accuracy_mean': 'test accuracy of weights * theta, or of dense weights',
   'eval/accuracy_threshold': 'test accuracy of the mask theta >= 1/2',
+  'eval/accuracy_sampled_mean': 'mean over evaluation.masks sampled masks',
+  'eval/accuracy_sampled_std': 'their standard deviation, n - 1',
+  'eval/accuracy_vote': 'test accuracy of their majority vote',
+  'eval/accuracy_ensemble': 'test accuracy of their mean logits',
   'eval/loss_sampled': 'nats',
   'eval/loss_mean': 'nats',
   'eval/loss_threshold': 'nats',
@@ -42,6 +46,7 @@ UNITS = {
 
 
 ACCURACY = 'eval/accuracy_mean'  # in every row that was evaluated
+SPREAD = 'eval/accuracy_sampled_std'  # of the masks, where there are several
 # What every row has, because a summary, a table or a picture needs it; whatever
 # else is there is a number, or null where it was not finite.
 ROW: reading.Shape = {

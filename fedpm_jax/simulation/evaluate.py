@@ -3,13 +3,15 @@
 FedPM's belief theta stands for several networks, and papers differ in which
 one they report: `sampled` (one mask; the official code), `mean` (weights times
 theta) and `threshold` (theta >= 1/2).  All are evaluated, each under its name.
+On demand more masks are drawn, for the spread of single masks, their majority
+vote and their ensemble.
 
-Dimensions: T batches of B test examples.
+Dimensions: T batches of B test examples, n masks.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,12 +63,54 @@ def padded(
   )
 
 
+class Tally(NamedTuple):
+  """What several masks say of every test example, added up.
+
+  Attributes:
+    votes: int32 `[T, B, classes]`, how many of the masks predict each class.
+    logits: float32 `[T, B, classes]`, the sum of their logits.
+  """
+
+  votes: jax.Array
+  logits: jax.Array
+
+
+class Sampled(NamedTuple):
+  """Test examples that n sampled masks have right, alone and together.
+
+  Attributes:
+    correct: int32 `[n]`, of each mask; the first one is the network `sampled`.
+    vote: int32, of their majority vote.
+    ensemble: int32, of their mean logits.
+  """
+
+  correct: jax.Array
+  vote: jax.Array
+  ensemble: jax.Array
+
+
+class Results(NamedTuple):
+  """What an evaluation counts.
+
+  Attributes:
+    kinds: the sums of every network of the belief, by its name.
+    masks: None where one mask is drawn, which is the network `sampled`.
+  """
+
+  kinds: dict[str, local.Sums]
+  masks: Sampled | None
+
+
 def make_evaluate(
   network: Network,
   eval_params: Callable[[Any, jax.Array], dict[str, jax.Array]],
   mesh: jax.sharding.Mesh,
-) -> Callable[..., dict[str, local.Sums]]:
-  """A jitted (server_state, key, images, labels, valid) -> {kind: Sums}.
+) -> Callable[..., Results]:
+  """A jitted (server_state, keys, images, labels, valid) -> Results.
+
+  A vote is the class that most masks predict, and of several such classes the
+  lowest, as in the authors' code.  An ensemble predicts the highest mean logit,
+  which is the highest geometric mean of the masks' probabilities.
 
   Args:
     network: whose `apply` is evaluated.
@@ -74,47 +118,125 @@ def make_evaluate(
     mesh: the test batches are spread over its axis `clients`.
 
   Returns:
-    The function; its batches are those of `padded`.
+    The function; its keys are typed keys `[n]`, one for each mask that is
+    drawn, and its batches are those of `padded`.  Two keys or more need an
+    algorithm that has the network `sampled`.
   """
 
-  def evaluate_shard(params, images, labels, valid):
-    tree = masks.unravel(network.layout, params)
-
-    def one_batch(batch):
-      images, labels, valid = batch
-      return local.sums(network.apply(tree, images), labels, valid)
-
-    total = lax.map(one_batch, (images, labels, valid))
-    total = jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), total)
-    return jax.tree.map(lambda x: lax.psum(x, 'clients'), total)
-
-  batches = P('clients')
-  sharded = jax.shard_map(
-    evaluate_shard,
-    mesh=mesh,
-    in_specs=(P(), batches, batches, batches),
-    out_specs=P(),
-    check_vma=False,
-  )
+  sharded = _sharded(network, mesh)
 
   @functools.partial(jax.jit, compiler_options=network.compiler_options)
-  def evaluate(server_state, key, images, labels, valid):
-    networks = eval_params(server_state, key)
-    stacked = jnp.stack(list(networks.values()))
-    # One compiled network for all kinds: they differ in their numbers only.
-    totals = lax.map(lambda p: sharded(p, images, labels, valid), stacked)
-    return {
-      kind: jax.tree.map(lambda x, i=i: x[i], totals)
-      for i, kind in enumerate(networks)
-    }
+  def evaluate(server_state, keys, images, labels, valid):
+    networks = eval_params(server_state, keys[0])
+    kinds, stacked = list(networks), jnp.stack(list(networks.values()))
+    several, tally = len(keys) > 1, None
+    if several:
+      tally = _empty_tally(network, stacked[0], images, labels)
+
+    def params_of(i):
+      if not several:
+        return stacked[i]
+      # Drawn one at a time, so that n masks need no more memory than one.
+      more = lambda: eval_params(server_state, keys[i - len(kinds) + 1])
+      return lax.cond(
+        i < len(kinds), lambda: stacked[i], lambda: more()['sampled']
+      )
+
+    def one_network(tally, i):
+      is_mask = i >= len(kinds)
+      if several:
+        is_mask |= i == kinds.index('sampled')
+      total, tally = sharded(
+        params_of(i), is_mask, tally, images, labels, valid
+      )
+      return tally, total
+
+    # One compiled network for all: they differ in their numbers only.
+    count = len(kinds) + len(keys) - 1
+    tally, totals = lax.scan(one_network, tally, jnp.arange(count))
+    drawn = None
+    if tally is not None:
+      first = totals.correct[kinds.index('sampled')]
+      correct = jnp.append(first, totals.correct[len(kinds) :])
+      drawn = Sampled(correct, *(_right(x, labels, valid) for x in tally))
+    of_kind = lambda i: jax.tree.map(lambda x: x[i], totals)
+    return Results({kind: of_kind(i) for i, kind in enumerate(kinds)}, drawn)
 
   return evaluate
 
 
-def to_metrics(results: dict[str, local.Sums]) -> dict[str, float]:
-  """Sums on the device to `eval/accuracy_<kind>` and `eval/loss_<kind>`."""
-  row = {}
-  for kind, total in jax.device_get(results).items():
-    row[f'eval/accuracy_{kind}'] = int(total.correct) / int(total.examples)
-    row[f'eval/loss_{kind}'] = float(total.loss) / int(total.examples)
+def _sharded(network: Network, mesh: jax.sharding.Mesh) -> Callable[..., Any]:
+  """(params, is_mask, tally, images, labels, valid) -> Sums, tally.
+
+  Of one network; every device takes its share of the batches.
+  """
+
+  def evaluate_shard(params, is_mask, tally, images, labels, valid):
+    tree = masks.unravel(network.layout, params)
+
+    def one_batch(batch):
+      tally, images, labels, valid = batch
+      logits = network.apply(tree, images)
+      if tally is not None:
+        tally = _add(tally, logits, is_mask)
+      return local.sums(logits, labels, valid), tally
+
+    total, tally = lax.map(one_batch, (tally, images, labels, valid))
+    total = jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), total)
+    return jax.tree.map(lambda x: lax.psum(x, 'clients'), total), tally
+
+  batches = P('clients')
+  return jax.shard_map(
+    evaluate_shard,
+    mesh=mesh,
+    in_specs=(P(), P(), batches, batches, batches, batches),
+    out_specs=(P(), batches),
+    check_vma=False,
+  )
+
+
+def _empty_tally(
+  network: Network, params: jax.Array, images: jax.Array, labels: jax.Array
+) -> Tally:
+  """Zeros for every test example and class."""
+  tree = masks.unravel(network.layout, params)
+  logits = jax.eval_shape(network.apply, tree, images[0])
+  shape = (*labels.shape, logits.shape[-1])
+  return Tally(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32))
+
+
+def _add(tally: Tally, logits: jax.Array, is_mask: jax.Array) -> Tally:
+  """The tally of a batch with one network more, if that is a sampled mask."""
+  classes = logits.shape[-1]
+  vote = jax.nn.one_hot(jnp.argmax(logits, axis=-1), classes, dtype=jnp.int32)
+  return Tally(
+    tally.votes + jnp.where(is_mask, vote, 0),
+    tally.logits + jnp.where(is_mask, logits, 0.0),
+  )
+
+
+def _right(scores: jax.Array, labels: jax.Array, valid: jax.Array) -> jax.Array:
+  """How many examples have the highest score at their label, int32."""
+  return jnp.sum(
+    (jnp.argmax(scores, axis=-1) == labels) & valid, dtype=jnp.int32
+  )
+
+
+def to_metrics(results: Results) -> dict[str, float]:
+  """Sums on the device to the metrics `eval/...` of a row."""
+  row, results = {}, jax.device_get(results)
+  examples = 0
+  for kind, total in results.kinds.items():
+    examples = int(total.examples)
+    row[f'eval/accuracy_{kind}'] = int(total.correct) / examples
+    row[f'eval/loss_{kind}'] = float(total.loss) / examples
+  if results.masks is not None:
+    correct, vote, ensemble = results.masks
+    shares = [int(count) / examples for count in correct]
+    row |= {
+      'eval/accuracy_sampled_mean': float(np.mean(shares)),
+      'eval/accuracy_sampled_std': float(np.std(shares, ddof=1)),
+      'eval/accuracy_vote': int(vote) / examples,
+      'eval/accuracy_ensemble': int(ensemble) / examples,
+    }
   return row

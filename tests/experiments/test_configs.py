@@ -160,12 +160,26 @@ def test_header_names_the_command(name):
     ('wire.keep_every', -1, 'keep_every must be at least 0, got -1'),
     ('wire.compressor', 'x', "compressor must be one of .*got 'x'"),
     ('execution.lowering', 'x', "lowering.*'x'"),
+    ('evaluation.masks', 0, 'config.evaluation.masks must be at least 1'),
   ],
 )
 def test_bad_values(key, value, message):
   config = configs.default()
   with config.unlocked():
     config.update_from_flattened_dict({key: value})
+  with pytest.raises(ValueError, match=message):
+    Experiment(config)
+
+
+@pytest.mark.parametrize('method', load('methods').METHODS)
+def test_several_masks_need_a_method_that_samples_them(method):
+  config = load('methods').get_config(method)
+  config.evaluation.masks = 3
+  if config.algorithm not in ('fedavg', 'signsgd'):
+    build.check(config)
+    return
+  config.data.name = 'not_prepared'  # It is said before data is read.
+  message = rf"masks = 3 needs .* masks, got '{config.algorithm}'.*\['mean'\]"
   with pytest.raises(ValueError, match=message):
     Experiment(config)
 

@@ -94,6 +94,7 @@ def test_rounds_may_grow_and_what_decides_no_number_may_change(
   changes = {
     'evaluation.every': 1,
     'evaluation.batch_size': 77,
+    'evaluation.masks': 2,
     'checkpoint.every': 3,
     'checkpoint.keep': 1,
     'execution.devices': 1,

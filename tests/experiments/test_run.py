@@ -12,6 +12,11 @@ from fedpm_jax.reports import records
 from fedpm_jax.reports import summary as summaries
 from fedpm_jax.system import files, lock, provenance
 
+OF_SEVERAL_MASKS = {
+  f'eval/accuracy_{name}'
+  for name in ('sampled_mean', 'sampled_std', 'vote', 'ensemble')
+}
+
 
 def test_a_run_leaves_its_files(whole):
   workdir, summary = whole
@@ -30,7 +35,7 @@ def test_a_run_leaves_its_files(whole):
   rows = records.read_rows(workdir / 'metrics.jsonl')
   assert [row['round_idx'] for row in rows] == [0, 1, 2, 3]
   of_dense = {'server/step_norm', 'server/agreement'}
-  assert set(rows[-1]) == set(records.UNITS) - of_dense
+  assert set(rows[-1]) == set(records.UNITS) - of_dense - OF_SEVERAL_MASKS
   assert ['eval/accuracy_mean' in row for row in rows] == [
     False,
     True,
@@ -43,6 +48,19 @@ def test_a_run_leaves_its_files(whole):
   assert summary['last'] == rows[-1]
   assert summary['model']['bytes'] == (workdir / 'model.fedpm').stat().st_size
   assert (workdir / 'curves.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_several_masks_are_more_columns_and_change_no_other(whole):
+  rows = list(fp.Experiment(small(**{'evaluation.masks': 3})).rounds())
+  others = records.read_rows(whole[0] / 'metrics.jsonl')
+  for row, other in zip(rows, others, strict=True):
+    evaluated = 'eval/accuracy_mean' in other
+    assert set(row) - set(other) == (OF_SEVERAL_MASKS if evaluated else set())
+    assert {k: row[k] for k in other if k in row and 'time' not in k} == {
+      k: v for k, v in other.items() if 'time' not in k
+    }
+    if evaluated:
+      assert 0 < row['eval/accuracy_sampled_std'] < 0.5
 
 
 def test_metered_bits_are_the_bytes(whole):
