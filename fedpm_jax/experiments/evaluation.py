@@ -7,10 +7,11 @@ import jax
 import numpy as np
 
 from fedpm_jax.algorithms.base import Algorithm
+from fedpm_jax.data import partition
 from fedpm_jax.data.sources import Dataset
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.prng import keys
-from fedpm_jax.simulation import evaluate
+from fedpm_jax.simulation import client_accuracy, evaluate
 from fedpm_jax.simulation.rounds import Engine
 
 
@@ -42,8 +43,17 @@ def make(
   dataset: Dataset,
   engine: Engine,
   mesh: jax.sharding.Mesh,
+  client_examples: list[np.ndarray],
 ) -> Callable[[Any, int], dict[str, float]]:
-  """(server_state, round_idx) -> metrics of the whole test set."""
+  """(server_state, round_idx) -> metrics of the whole test set.
+
+  Args:
+    config: of the run.
+    dataset: whose test set is put on the devices.
+    engine: of the run.
+    mesh: the test set is spread over it.
+    client_examples: M arrays, for the accuracy by client.
+  """
   test = evaluate.padded(
     dataset.x_test,
     dataset.y_test,
@@ -58,12 +68,18 @@ def make(
   )
   # The first mask is the same however many there are.
   places = np.arange(config.evaluation.masks)
+  label_counts = partition.label_counts(
+    client_examples, dataset.y_train, dataset.num_classes
+  )
+  of_class = np.bincount(dataset.y_test, minlength=dataset.num_classes)
 
   def run(server_state: Any, round_idx: int) -> dict[str, float]:
     of_masks = keys.derive(
       seed, keys.Purpose.EVALUATE, round_idx=round_idx, client=places
     )
-    results = function(server_state, of_masks, *on_devices)
-    return evaluate.to_metrics(results)
+    results = jax.device_get(function(server_state, of_masks, *on_devices))
+    return evaluate.to_metrics(results) | client_accuracy.metrics(
+      results.mean_by_class, of_class, label_counts
+    )
 
   return run

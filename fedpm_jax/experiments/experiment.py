@@ -114,7 +114,9 @@ class Experiment:
       chunk=config.execution.chunk,
       step_factor=build.step_factor(config),
     )
-    self._evaluate = evaluation.make(config, self.dataset, self.engine, mesh)
+    self._evaluate = evaluation.make(
+      config, self.dataset, self.engine, mesh, self.client_examples
+    )
     self._state: State | None = None
     self._foreseen = None
     self._failed = False

@@ -25,6 +25,8 @@ UNITS = {
   'eval/accuracy_sampled_std': 'their standard deviation, n - 1',
   'eval/accuracy_vote': 'test accuracy of their majority vote',
   'eval/accuracy_ensemble': 'test accuracy of their mean logits',
+  'eval/client_accuracy_mean': "of the mean network by each client's labels",
+  'eval/client_accuracy_worst_tenth': 'likewise, of the worst tenth of clients',
   'eval/loss_sampled': 'nats',
   'eval/loss_mean': 'nats',
   'eval/loss_threshold': 'nats',
@@ -72,7 +74,7 @@ def check_row(row: Any, field: str = '') -> None:
   if ACCURACY not in row and any(name.startswith('eval/') for name in row):
     raise ValueError(f'it was evaluated, and has no field {ACCURACY!r}')
   for name, value in row.items():
-    is_share = name.startswith('eval/accuracy_')
+    is_share = name.startswith(('eval/accuracy_', 'eval/client_accuracy_'))
     if is_share and (value is None or not 0 <= value <= 1):
       raise ValueError(f'{name[:60]!r} must lie in [0, 1], got {value}')
 

@@ -94,10 +94,13 @@ class Results(NamedTuple):
 
   Attributes:
     kinds: the sums of every network of the belief, by its name.
+    mean_by_class: int32 `[classes]`, test examples of each class that the mean
+      network has right.
     masks: None where one mask is drawn, which is the network `sampled`.
   """
 
   kinds: dict[str, local.Sums]
+  mean_by_class: jax.Array
   masks: Sampled | None
 
 
@@ -146,27 +149,32 @@ def make_evaluate(
       is_mask = i >= len(kinds)
       if several:
         is_mask |= i == kinds.index('sampled')
-      total, tally = sharded(
+      total, by_class, tally = sharded(
         params_of(i), is_mask, tally, images, labels, valid
       )
-      return tally, total
+      return tally, (total, by_class)
 
     # One compiled network for all: they differ in their numbers only.
     count = len(kinds) + len(keys) - 1
-    tally, totals = lax.scan(one_network, tally, jnp.arange(count))
+    tally, (totals, by_class) = lax.scan(one_network, tally, jnp.arange(count))
     drawn = None
     if tally is not None:
       first = totals.correct[kinds.index('sampled')]
       correct = jnp.append(first, totals.correct[len(kinds) :])
       drawn = Sampled(correct, *(_right(x, labels, valid) for x in tally))
     of_kind = lambda i: jax.tree.map(lambda x: x[i], totals)
-    return Results({kind: of_kind(i) for i, kind in enumerate(kinds)}, drawn)
+    return Results(
+      {kind: of_kind(i) for i, kind in enumerate(kinds)},
+      by_class[kinds.index('mean')],
+      drawn,
+    )
 
   return evaluate
 
 
 def _sharded(network: Network, mesh: jax.sharding.Mesh) -> Callable[..., Any]:
-  """(params, is_mask, tally, images, labels, valid) -> Sums, tally.
+  """(params, is_mask, tally, images, labels, valid) -> Sums, int32 [classes],
+  tally.
 
   Of one network; every device takes its share of the batches.
   """
@@ -179,18 +187,19 @@ def _sharded(network: Network, mesh: jax.sharding.Mesh) -> Callable[..., Any]:
       logits = network.apply(tree, images)
       if tally is not None:
         tally = _add(tally, logits, is_mask)
-      return local.sums(logits, labels, valid), tally
+      sums = local.sums(logits, labels, valid)
+      return sums, _right_by_class(logits, labels, valid), tally
 
-    total, tally = lax.map(one_batch, (tally, images, labels, valid))
-    total = jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), total)
-    return jax.tree.map(lambda x: lax.psum(x, 'clients'), total), tally
+    *sums, tally = lax.map(one_batch, (tally, images, labels, valid))
+    sums = jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), sums)
+    return *jax.tree.map(lambda x: lax.psum(x, 'clients'), sums), tally
 
   batches = P('clients')
   return jax.shard_map(
     evaluate_shard,
     mesh=mesh,
     in_specs=(P(), P(), batches, batches, batches, batches),
-    out_specs=(P(), batches),
+    out_specs=(P(), P(), batches),
     check_vma=False,
   )
 
@@ -220,6 +229,16 @@ def _right(scores: jax.Array, labels: jax.Array, valid: jax.Array) -> jax.Array:
   return jnp.sum(
     (jnp.argmax(scores, axis=-1) == labels) & valid, dtype=jnp.int32
   )
+
+
+def _right_by_class(
+  logits: jax.Array, labels: jax.Array, valid: jax.Array
+) -> jax.Array:
+  """How many examples of each class are right, int32 `[classes]`."""
+  hits = (jnp.argmax(logits, axis=-1) == labels) & valid
+  classes = jnp.where(hits, labels, -1)  # -1 is no class
+  ones = jax.nn.one_hot(classes, logits.shape[-1], dtype=jnp.int32)
+  return jnp.sum(ones, axis=0, dtype=jnp.int32)
 
 
 def to_metrics(results: Results) -> dict[str, float]:

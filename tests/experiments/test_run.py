@@ -4,9 +4,11 @@ import datetime
 import json
 
 import numpy as np
+import pytest
 from whole_runs import small
 
 import fedpm_jax as fp
+from fedpm_jax import masks
 from fedpm_jax.protocol import model_file
 from fedpm_jax.reports import records
 from fedpm_jax.reports import summary as summaries
@@ -61,6 +63,28 @@ def test_several_masks_are_more_columns_and_change_no_other(whole):
     }
     if evaluated:
       assert 0 < row['eval/accuracy_sampled_std'] < 0.5
+
+
+def test_accuracy_by_client_is_that_of_its_own_labels():
+  changes = {'rounds': 1, 'data.partition': 'c_max', 'evaluation.masks': 2}
+  run = fp.Experiment(small(**changes))
+  (row,) = run.rounds()
+  network = run.engine.method.network
+  flat = np.concatenate([x.ravel() for x in run.mean_parameters().values()])
+  logits = network.apply(
+    masks.unravel(network.layout, flat), run.dataset.x_test
+  )
+  hits = np.argmax(logits, axis=1) == run.dataset.y_test
+  of_clients = []
+  for examples in run.client_examples:
+    labels = run.dataset.y_train[examples]
+    of_label = [hits[run.dataset.y_test == label].mean() for label in labels]
+    of_clients.append(np.mean(of_label))
+  assert np.std(of_clients) > 0.01
+  assert row['eval/client_accuracy_mean'] == pytest.approx(np.mean(of_clients))
+  assert row['eval/client_accuracy_worst_tenth'] == pytest.approx(
+    min(of_clients)
+  )
 
 
 def test_metered_bits_are_the_bytes(whole):

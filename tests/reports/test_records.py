@@ -123,6 +123,10 @@ DAMAGES = [
     line(1, **{'eval/accuracy_mean': 1, 'eval/accuracy_new': 1.5}),
     r'accuracy_new.* \[0, 1\], got 1\.5',
   ),
+  (
+    line(1, **{'eval/accuracy_mean': 1, 'eval/client_accuracy_mean': -0.5}),
+    r'client_accuracy_mean.* \[0, 1\], got -0\.5',
+  ),
   (line(1, **{'eval/loss_mean': 1.5}), "no field 'eval/accuracy_mean'"),
   (line(1).replace('2.5', 'NaN'), 'NaN is no JSON'),
 ]

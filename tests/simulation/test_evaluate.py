@@ -48,7 +48,8 @@ def test_evaluation_equals_a_plain_loop(rng, devices):
   mesh = rounds.make_mesh(2, max_devices=devices)
   run = evaluate.make_evaluate(network, lambda *_: nets, mesh)
   batches = evaluate.padded(images, labels, batch_size=5, shards=devices)
-  row = evaluate.to_metrics(run((), sampling_keys(1), *batches))
+  results = run((), sampling_keys(1), *batches)
+  row = evaluate.to_metrics(results)
   assert set(row) == {
     f'eval/{what}_{kind}' for what in ('accuracy', 'loss') for kind in nets
   }
@@ -61,6 +62,9 @@ def test_evaluation_equals_a_plain_loop(rng, devices):
       hits.append(np.argmax(logits) == label)
     assert row[f'eval/accuracy_{kind}'] == np.mean(hits)
     assert row[f'eval/loss_{kind}'] == pytest.approx(np.mean(losses), rel=1e-5)
+    if kind == 'mean':
+      right = np.bincount(labels[np.array(hits)], minlength=toy.CLASSES)
+      np.testing.assert_array_equal(results.mean_by_class, right)
 
 
 def test_padding_counts_nothing():
