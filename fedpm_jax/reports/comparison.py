@@ -15,6 +15,13 @@ from fedpm_jax.reports.sweep_runs import Group, Run
 _SAMPLED = 'eval/accuracy_sampled'
 _THRESHOLD = 'eval/accuracy_threshold'
 _WAYS = ('uplink', 'downlink')
+_ACCURACIES = {  # columns of comparison.csv
+  'accuracy_mean_network': ACCURACY,
+  'accuracy_sampled': _SAMPLED,
+  'accuracy_threshold': _THRESHOLD,
+  'client_accuracy_mean': 'eval/client_accuracy_mean',
+  'client_accuracy_worst_tenth': 'eval/client_accuracy_worst_tenth',
+}
 _CURVES = {  # columns of curves.csv
   'round_idx': 'round_idx',
   'accuracy_mean_network': ACCURACY,
@@ -72,11 +79,7 @@ def row(group: Group, target: float | None = None) -> dict[str, Any]:
     'rounds': len(runs[0].rows) if runs else None,
     'num_parameters': models[0]['num_parameters'] if runs else None,
   }
-  for column, name in (
-    ('accuracy_mean_network', ACCURACY),
-    ('accuracy_sampled', _SAMPLED),
-    ('accuracy_threshold', _THRESHOLD),
-  ):
+  for column, name in _ACCURACIES.items():
     values = [run.rows[-1].get(name) for run in runs]
     found[column], found[f'{column}_std'] = _mean(values), _std(values)
   for way in _WAYS:

@@ -171,22 +171,31 @@ def table(summary: dict[str, Any]) -> str:
   """A summary as a short text table."""
   last, best, model = summary['last'], summary['best'], summary['model']
   total = summary['total']
-  lines = ['', f'{"":20}{"last":>8}{"best":>8}   (in round)']
+  lines = ['', f'{"":24}{"last":>8}{"best":>8}   (in round)']
   for name in best:
     kind = printable(name.removeprefix('eval/accuracy_'))
-    lines.append(
-      f'accuracy, {kind:10}{last[name]:8.4f}{best[name]["value"]:8.4f}'
+    line = (
+      f'accuracy, {kind:14}{last[name]:8.4f}{best[name]["value"]:8.4f}'
       f'   ({best[name]["round_idx"] + 1})'
     )
-  lines.append(f'{"":20}{"last":>8}{"mean":>8}   total')
+    if kind == 'sampled_mean' and records.SPREAD in last:
+      line += f'   standard deviation {last[records.SPREAD]:.4f}'
+    lines.append(line)
+  for name, text in (
+    ('eval/client_accuracy_mean', 'clients, mean'),
+    ('eval/client_accuracy_worst_tenth', 'clients, worst tenth'),
+  ):
+    if name in last:
+      lines.append(f'{text:24}{last[name]:8.4f}')
+  lines.append(f'{"":24}{"last":>8}{"mean":>8}   total')
   for way in ('uplink', 'downlink'):
     name = f'{way}/bpp_wire'
     lines.append(
-      f'{way + ", bpp":20}{last[name]:8.4f}{summary["mean"][name]:8.4f}'
+      f'{way + ", bpp":24}{last[name]:8.4f}{summary["mean"][name]:8.4f}'
       f'   {total[f"{way}/bytes"] / 1e6:.2f} MB'
     )
   lines += [
-    f'{"model, bpp":20}{model["bpp"]:8.4f}{"":8}   {model["bytes"]:,} bytes'
+    f'{"model, bpp":24}{model["bpp"]:8.4f}{"":8}   {model["bytes"]:,} bytes'
     f' for {model["num_parameters"]:,} parameters,'
     f' {model["times_smaller_than_float32"]:.1f} times smaller than float32',
     '(bpp: bits per parameter and client, as sent, everything included)',

@@ -61,6 +61,8 @@ def row(
   made['time/round_s'] = 0.5
   if accuracy is not None:
     made['eval/accuracy_mean'] = accuracy
+    made['eval/client_accuracy_mean'] = accuracy / 2
+    made['eval/client_accuracy_worst_tenth'] = accuracy / 4
     if sampled:
       made['eval/accuracy_sampled'] = accuracy - 0.01
       made['eval/accuracy_threshold'] = accuracy - 0.02

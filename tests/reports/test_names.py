@@ -123,6 +123,21 @@ def test_pictures_of_a_run_of_any_name(tmp_path, name, figures):
   assert ticks == [plots.shown(name), 'dense']
 
 
+def test_curves_have_a_line_for_each_network_and_no_other(tmp_path, figures):
+  """Votes and means of masks lie on the lines of single masks."""
+  more = ('sampled_mean', 'sampled_std', 'vote', 'ensemble')
+  rows = [
+    fake_runs.row(t, 0.5, 9, 9)
+    | {f'eval/accuracy_{name}': 0.25 for name in more}
+    | {'eval/client_accuracy_mean': 0.25}
+    for t in range(2)
+  ]
+  plots.curves(rows, tmp_path / 'curves.png')
+  names = [text.get_text() for text in figures[0].axes[0].get_legend().texts]
+  assert names == ['mean', 'sampled', 'threshold']
+  assert len(figures[0].axes[0].lines) == 3
+
+
 def test_a_terminal_that_does_not_know_a_letter(tmp_path, monkeypatch):
   labels = {'data': 'größe', 'method': 'fedpm', 'seed': '0'}
   fake_runs.write(tmp_path, labels, [0.5], uplink=[9], downlink=[9])

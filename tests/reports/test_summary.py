@@ -2,12 +2,14 @@
 
 import copy
 import json
+import re
 
 import fake_runs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedpm_jax.reports import plots
 from fedpm_jax.reports import summary as summaries
 from fedpm_jax.system import reading
 
@@ -15,6 +17,15 @@ ROWS = [fake_runs.row(t, 0.5 + 0.1 * t, 250, 125) for t in range(3)]
 GOOD = fake_runs.summary_of(ROWS, 0) | {
   'command': 'fedpm train',
   'commit': None,
+}
+
+
+MORE = {
+  'eval/accuracy_sampled_mean': 0.625,
+  'eval/accuracy_sampled_std': 0.03125,
+  'eval/accuracy_vote': 0.75,
+  'eval/client_accuracy_mean': 0.5,
+  'eval/client_accuracy_worst_tenth': 0.25,
 }
 
 
@@ -79,6 +90,32 @@ def test_every_field_that_is_shown_is_checked(tmp_path, path, value, message):
     reading.FileError, match=rf'summary\.json: .*{message}.*Start the run again'
   ):
     summaries.read(file)
+
+
+def test_a_table_has_all_that_an_evaluation_may_give(tmp_path):
+  """`best` is of accuracies only: the greatest spread would be no best."""
+  rows = [ROWS[0], ROWS[1] | MORE]
+  networks = ['mean', 'sampled', 'threshold', 'sampled_mean', 'vote']
+  names = [f'eval/accuracy_{kind}' for kind in networks]
+  assert plots.accuracies(rows) == names
+  summary = fake_runs.summary_of(rows, 0)
+  del summary['best']['eval/accuracy_sampled_std']
+  path = tmp_path / 'summary.json'
+  path.write_text(json.dumps(summary), encoding='utf-8')
+  lines = summaries.table(summaries.read(path)).splitlines()
+  found = {tuple(line.split()) for line in lines}
+  assert {
+    (
+      *('accuracy,', 'sampled_mean', '0.6250', '0.6250', '(2)'),
+      *('standard', 'deviation', '0.0312'),
+    ),
+    ('accuracy,', 'vote', '0.7500', '0.7500', '(2)'),
+    ('clients,', 'mean', '0.5000'),
+    ('clients,', 'worst', 'tenth', '0.2500'),
+  } <= found
+  ends = {re.search(r'\.\d{4}', line).end() for line in lines[2:9]}
+  assert len(lines[2:9]) == 7
+  assert len(ends) == 1  # the column of the last round
 
 
 values = st.recursive(
