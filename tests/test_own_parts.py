@@ -184,6 +184,42 @@ def test_parts_that_do_not_fit(parts, message):
     fp.Experiment(own_config(), **({'dataset': own_data()} | parts))
 
 
+class Untouchable:
+  """Whatever is done with it fails."""
+
+  def __getattribute__(self, name):
+    raise AssertionError(f'the test set was read: {name}')
+
+
+def test_with_validation_the_test_set_of_ones_own_is_never_read(tmp_path):
+  data = own_data()
+  sealed = data._replace(x_test=Untouchable(), y_test=Untouchable())
+  changes = {'rounds': 1, 'data.validation': 0.2}
+  run = fp.Experiment(own_config(**changes), dataset=sealed)
+  assert (len(run.dataset.y_train), len(run.dataset.y_test)) == (72, 18)
+  assert max(part.max() for part in run.client_examples) < 72
+  (row,) = run.rounds()
+  # As if someone had cut the same arrays by hand.
+  by_hand = fp.Experiment(own_config(rounds=1), dataset=run.dataset)
+  (other,) = by_hand.rounds()
+  assert {k: v for k, v in row.items() if 'time' not in k} == {
+    k: v for k, v in other.items() if 'time' not in k
+  }
+  fp.train(own_config(**changes), tmp_path / 'run', dataset=sealed)
+  with pytest.raises(ValueError, match=r'data\.validation: 0\.2 there, 0\.1'):
+    fp.train(
+      own_config(**changes | {'data.validation': 0.1}),
+      tmp_path / 'run',
+      dataset=sealed,
+    )
+
+
+def test_clients_of_ones_own_need_the_whole_training_set():
+  config = own_config(**{'data.validation': 0.2})
+  with pytest.raises(ValueError, match=r'validation = 0\.2 holds out.*at 0'):
+    fp.Experiment(config, dataset=own_data(), clients=own_parts()['clients'])
+
+
 class Branches(nn.Module):
   """Fields that cannot be hashed, and one without a name of its own."""
 

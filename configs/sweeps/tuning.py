@@ -2,8 +2,11 @@
 
 Learning rates, and the options below, one at a time around a method's row, on
 the two data sets of the comparison, iid, with a seed that the comparison does
-not use; 15 rounds on the digits, 20 on MNIST.  There is no validation set:
-these accuracies, like all here, are of the test set.  Chosen is, one value for
+not use; 15 rounds on the digits, 20 on MNIST.  Accuracies are of a fifth of the
+training set, held out (`data.validation`); the test set is not used.
+
+The constants of today were chosen before that was so: the accuracies in
+results/tuning, and those below, are of the TEST set.  Chosen was, one value for
 all runs of the comparison, the best mean over both data sets, with these
 exceptions.  FedPM keeps the rate of digits.py (.001 below the best here), which
 all that train theta share; regularised FedPM has 1.0 (.002 below), for sparser
@@ -21,6 +24,7 @@ from fedpm_jax.experiments import config_files, sweeps
 
 _COMPARISON = pathlib.Path(__file__).with_name('comparison.py')
 RATE = 'optimizer.learning_rate'
+VALIDATION = {'data.validation': 0.2}
 START = {'fedmask': {RATE: 0.13}}  # in place of the row's
 VALUES = {
   ('fedpm', RATE): (0.05, 0.13, 0.3),
@@ -51,7 +55,10 @@ def get_sweep():
           split='iid',
           participation='1',
           seed=100,
-          changes=changes | START.get(method, {}) | {'rounds': rounds[data]},
+          changes=changes
+          | VALIDATION
+          | START.get(method, {})
+          | {'rounds': rounds[data]},
         )
         config = made.config
         config.update_from_flattened_dict({option: value})

@@ -20,7 +20,7 @@ from fedpm_jax.algorithms import ALGORITHMS
 from fedpm_jax.algorithms.base import Algorithm
 from fedpm_jax.compressors import COMPRESSORS
 from fedpm_jax.compressors.base import Compressor
-from fedpm_jax.data import checks, partition, sources
+from fedpm_jax.data import checks, partition, sources, validation
 from fedpm_jax.data.sources import Dataset
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments import evaluation, options
@@ -79,6 +79,12 @@ def check(config: Config, parts: Parts = NO_PARTS) -> None:
     if thing is not None and not isinstance(thing, kinds):
       raise ValueError(f'{name} must be {meaning}, got {thing!r}.')
   configs.validate(config)
+  if parts.clients is not None and config.data.validation:
+    raise ValueError(
+      'clients are indices into the whole training set, of which'
+      f' config.data.validation = {config.data.validation} holds out a part:'
+      ' leave it at 0, and hand over a dataset with a test set of your own.'
+    )
   _check_names(config, parts)
   step_factor(config)
   layout = Layout(('dense/kernel',), ((1, 1),), (1,))
@@ -185,21 +191,25 @@ def step_factor(config: Config) -> Factor | None:
 
 
 def dataset(config: Config, parts: Parts = NO_PARTS) -> Dataset:
-  """The data set, checked.
+  """The data set, checked; its test set is the validation set, if there is one.
 
   Raises:
     DataNotFound: it is not prepared on this machine.
     ValueError: it cannot be trained on.
   """
-  if parts.dataset is not None:
-    return checks.checked(parts.dataset)
-  return checks.checked(
-    sources.load(
+  data = parts.dataset
+  if data is None:
+    data = sources.load(
       config.data.name,
       data_dir=config.data.dir or None,
       cache_dir=config.data.cache_dir or None,
     )
-  )
+  share = config.data.validation
+  if not share:
+    return checks.checked(data)
+  # So the check does not look at the test set either.
+  data = checks.checked(data._replace(x_test=data.x_train, y_test=data.y_train))
+  return validation.held_out(data, share, seed=config.seed)
 
 
 def clients(

@@ -62,6 +62,9 @@ KEYS: dict[str, Option] = {
   'data.alpha': option(0.3, 'for dirichlet; small is more skewed'),
   'data.sizes': option('equal', 'equal or unequal'),
   'data.max_examples': option(0, "a client's; 0: all", 0),
+  'data.validation': option(
+    0.0, 'share of the training set that takes the place of the test set'
+  ),
   'weights.kind': option(
     'signed_constant', 'signed_constant, uniform or normal'
   ),
@@ -350,6 +353,11 @@ def validate(config: Config) -> None:
       raise ValueError(f'config.{path} must be finite, got {value}.')
   if not 0 <= config.seed < 2**32:
     raise ValueError(f'config.seed must lie in [0, 2^32), got {config.seed}.')
+  if not 0 <= config.data.validation < 1:
+    raise ValueError(
+      'config.data.validation must lie in [0, 1), got'
+      f' {config.data.validation}.'
+    )
   if config.clients_per_round > config.num_clients:
     raise ValueError(
       'config.clients_per_round cannot exceed config.num_clients ='

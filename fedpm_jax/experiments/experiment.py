@@ -48,7 +48,8 @@ class Experiment:
   Attributes:
     config: of the run.
     description: the nested dict that determines the run, as it is written.
-    dataset: images and labels.
+    dataset: images and labels; with `config.data.validation` its test set is the
+      part of the training set that is held out.
     client_examples: M arrays, the indices of the examples of each client.
     spec: what determines the random network.
     engine: runs a round.

@@ -276,13 +276,16 @@ def _finish(
   model = run.model()
   model.save(workdir / 'model.fedpm')
   data = run.dataset
+  evaluated_on = records.evaluated_on(run.description)
   counts = partition.label_counts(
     run.client_examples, data.y_train, data.num_classes
   )
   for name, draw in zip(
     _PICTURES,
     (
-      lambda path: plots.curves(rows, path, title=workdir.name),
+      lambda path: plots.curves(
+        rows, path, title=workdir.name, evaluated_on=evaluated_on
+      ),
       lambda path: plots.partition(counts, path, title=workdir.name),
     ),
     strict=True,

@@ -36,6 +36,7 @@ class Purpose(enum.IntEnum):
   UPLINK = 6  # the mask that a client sends
   EVALUATE = 7  # sampled networks that are evaluated; `client` counts them
   FINAL = 8  # the mask of the exported model
+  VALIDATION = 9  # which training examples are held out
 
 
 def words(

@@ -109,7 +109,8 @@ def _points(groups: list[Group], families: list[dict[str, Any]]) -> Any:
         linewidth=1,
       )
       found[method] = (x, y)
-    axis.set(xlabel=f'sent, {_BOTH_WAYS}', ylabel=_ACCURACY)
+    axis.set(xlabel=f'sent, {_BOTH_WAYS}')
+    axis.set_ylabel(_worded(_ACCURACY, groups))
     axis.margins(0.15)
     axis.grid(alpha=0.3)
     drawn.append((axis, found))
@@ -126,7 +127,7 @@ class _Picture(NamedTuple):
       points]` of the group's line.
     prepare: (axis, all groups of the panel) -> None.
     x_label: of every panel.
-    y_label: of the first one.
+    y_label: of the first one; `{evaluated_on}` is 'test' or 'validation'.
   """
 
   points: Callable[[Group, list[Group]], tuple[Any, np.ndarray]]
@@ -158,13 +159,18 @@ def _curves(
           lines[method] = _line(axis, x, y, family[method])
       axis.grid(alpha=0.3)
     labels.at_lines(row[-1], lines)
-    row[0].set_ylabel(picture.y_label)
+    row[0].set_ylabel(_worded(picture.y_label, groups))
   for axis, title in zip(axes[0], settings, strict=True):
     axis.set_title(plots.shown(title, most=plots.MAX_TITLE))
   for axis in axes[-1]:
     axis.set_xlabel(picture.x_label)
   figure.suptitle(plots.shown(groups[0].labels['data']))
   return figure
+
+
+def _worded(label: str, groups: list[Group]) -> str:
+  """The label with the set that the accuracies are of."""
+  return label.format(evaluated_on=sweep_runs.evaluated_on(groups))
 
 
 def _whole_numbers(axis, _) -> None:
@@ -248,7 +254,7 @@ def _line(axis, x, y, colour) -> Any:
   return line
 
 
-_ACCURACY = 'test accuracy, mean network'
+_ACCURACY = '{evaluated_on} accuracy, mean network'
 _BOTH_WAYS = 'up and down, all clients, MB'
 _DENSITY = _Picture(
   _density, _tensor_names, '', 'share of ones in the final mask'

@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from fedpm_jax.reports import comparison, tables
+from fedpm_jax.reports import comparison, sweep_runs, tables
 from fedpm_jax.reports.sweep_runs import Group
 from fedpm_jax.system import files
 
@@ -21,7 +21,7 @@ _HEADER = (
   'MB down',
 )
 _NOTES = """\
-Mean +- standard deviation over the seeds (n - 1), accuracies of the test set
+Mean +- standard deviation over the seeds (n - 1), accuracies of the {evaluated_on} set
 after the last round.  bpp: bits per parameter, client and round, as sent,
 headers included, over all rounds; 'last 10' over the last ten.  MB: 10^6 bytes
 of all clients in a whole run.  MB and rounds to an accuracy: until the first
@@ -70,7 +70,8 @@ def markdown(groups: list[Group], table: list[dict[str, Any]]) -> str:
   for group, row in zip(groups, table, strict=True):
     others = {k: v for k, v in group.labels.items() if k != 'method'}
     settings.setdefault(_title(others), []).append(row)
-  lines = ['# Comparison', '', _NOTES]
+  notes = _NOTES.format(evaluated_on=sweep_runs.evaluated_on(groups))
+  lines = ['# Comparison', '', notes]
   for title, rows in settings.items():
     target = rows[0]['target']
     header = [*_HEADER]

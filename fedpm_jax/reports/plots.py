@@ -117,9 +117,20 @@ def save(drawn: Any, path: pathlib.Path) -> None:
 
 
 def curves(
-  rows: list[dict[str, Any]], path: pathlib.Path, *, title: str = ''
+  rows: list[dict[str, Any]],
+  path: pathlib.Path,
+  *,
+  title: str = '',
+  evaluated_on: str = 'test',
 ) -> None:
-  """Accuracy against rounds, against bytes sent, and bits against rounds."""
+  """Accuracy against rounds, against bytes sent, and bits against rounds.
+
+  Args:
+    rows: of metrics.jsonl.
+    path: of the picture.
+    title: above it.
+    evaluated_on: which set the accuracies are of, 'test' or 'validation'.
+  """
   drawn = figure(figsize=(13, 3.8))
   drawn.suptitle(shown(title, most=MAX_TITLE))
   rounds, sent, rate = drawn.subplots(1, 3)
@@ -142,11 +153,11 @@ def curves(
   ):
     if name in rows[-1]:  # the estimate exists for masks only
       rate.plot(x, [row.get(name) for row in rows], marker='.', label=label)
-  rounds.set(xlabel='round', ylabel='test accuracy')
+  rounds.set(xlabel='round', ylabel=f'{evaluated_on} accuracy')
   for axis in (rounds, rate):
     axis.xaxis.get_major_locator().set_params(integer=True)
   sent.set(xlabel='uplink so far, all clients, MB')
-  sent.set(ylabel='test accuracy')
+  sent.set(ylabel=f'{evaluated_on} accuracy')
   rate.set(xlabel='round', ylabel='bits per parameter', yscale='log')
   # The first theta follows from the seed and costs next to nothing.
   rates = [row[f'{way}/bpp_wire'] for row in rows[1:] for way in _WAYS]

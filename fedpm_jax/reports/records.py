@@ -63,6 +63,17 @@ ROW: reading.Shape = {
 _AGAIN = 'Start the run again: its last checkpoint has the rows until then.'
 
 
+def evaluated_on(config: dict[str, Any]) -> str:
+  """Which set the metrics `eval/...` of a run are of: 'test' or 'validation'.
+
+  Args:
+    config: as in config.json; one of an older version has test sets only.
+  """
+  data = config.get('data')
+  share = data.get('validation') if isinstance(data, dict) else None
+  return 'validation' if share else 'test'
+
+
 def check_row(row: Any, field: str = '') -> None:
   """Raises ValueError for a row of another shape; it names the metric.
 

@@ -62,6 +62,7 @@ def summarise(
     row = max(evaluated, key=lambda row, name=name: row[name])
     best[name] = {'value': row[name], 'round_idx': row['round_idx']}
   return {
+    'evaluated_on': records.evaluated_on(config),
     'last': rows[-1],
     'best': best,
     'total': {
@@ -171,7 +172,9 @@ def table(summary: dict[str, Any]) -> str:
   """A summary as a short text table."""
   last, best, model = summary['last'], summary['best'], summary['model']
   total = summary['total']
-  lines = ['', f'{"":24}{"last":>8}{"best":>8}   (in round)']
+  on = records.evaluated_on(summary['config'])
+  title = '' if on == 'test' else f'{on} set'
+  lines = ['', f'{title:24}{"last":>8}{"best":>8}   (in round)']
   for name in best:
     kind = printable(name.removeprefix('eval/accuracy_'))
     line = (
@@ -200,6 +203,11 @@ def table(summary: dict[str, Any]) -> str:
     f' {model["times_smaller_than_float32"]:.1f} times smaller than float32',
     '(bpp: bits per parameter and client, as sent, everything included)',
   ]
+  if on == 'validation':
+    lines.append(
+      '(accuracies of examples held out of the training set, which are no test'
+      ' accuracies: the test set was not used)'
+    )
   return '\n'.join(lines)
 
 

@@ -202,6 +202,13 @@ def _without_seed(run) -> dict[str, Any]:
   return {key: value for key, value in config.items() if key != 'seed'}
 
 
+def evaluated_on(groups: list[Group]) -> str:
+  """Which set the accuracies of all these runs are of, as `records` calls it."""
+  summaries = [run.summary for group in groups for run in group.runs]
+  found = sorted({records.evaluated_on(x['config']) for x in summaries if x})
+  return ' or '.join(found) or 'test'
+
+
 def evaluated(run: Run) -> list[tuple[int, float]]:
   """Positions and accuracies of the rows that were evaluated."""
   return [

@@ -120,6 +120,11 @@ def test_every_sweep_reads(path):
   assert f'--config=configs/sweeps/{path.name}' in path.read_text()
 
 
+def test_constants_are_chosen_on_a_validation_set():
+  for run in sweeps.read(FOLDER / 'sweeps' / 'tuning.py'):
+    assert run.config.data.validation == 0.2, run.labels
+
+
 @pytest.mark.parametrize('name', DATA)
 def test_header_names_the_command(name):
   assert 'python -m fedpm_jax.train' in load(name).__doc__
@@ -160,6 +165,9 @@ def test_header_names_the_command(name):
     ('wire.keep_every', -1, 'keep_every must be at least 0, got -1'),
     ('wire.compressor', 'x', "compressor must be one of .*got 'x'"),
     ('execution.lowering', 'x', "lowering.*'x'"),
+    ('data.validation', 1.0, r'validation must lie in \[0, 1\), got 1'),
+    ('data.validation', -0.1, r'validation must lie in \[0, 1\), got -0'),
+    ('data.validation', 1e-4, 'holds out 0 of 1437 training examples'),
     ('evaluation.masks', 0, 'config.evaluation.masks must be at least 1'),
   ],
 )

@@ -10,7 +10,7 @@ from whole_runs import small
 import fedpm_jax as fp
 from fedpm_jax import masks
 from fedpm_jax.protocol import model_file
-from fedpm_jax.reports import records
+from fedpm_jax.reports import plots, records
 from fedpm_jax.reports import summary as summaries
 from fedpm_jax.system import files, lock, provenance
 
@@ -85,6 +85,31 @@ def test_accuracy_by_client_is_that_of_its_own_labels():
   assert row['eval/client_accuracy_worst_tenth'] == pytest.approx(
     min(of_clients)
   )
+
+
+@pytest.mark.parametrize(
+  ('share', 'on', 'other'),
+  [(0.0, 'test', 'validation'), (0.25, 'validation', 'test')],
+)
+def test_a_run_says_which_set_its_accuracies_are_of(
+  tmp_path, monkeypatch, share, on, other
+):
+  drawn, save = [], plots.save
+  monkeypatch.setattr(
+    plots,
+    'save',
+    lambda figure, path: (save(figure, path), drawn.append(figure)),
+  )
+  changes = {'rounds': 1, 'data.validation': share}
+  summary = fp.train(small(**changes), tmp_path / 'run')
+  assert summary['evaluated_on'] == on
+  assert summaries.read(tmp_path / 'run' / 'summary.json') == summary
+  table = summaries.table(summary)
+  assert ('validation set' in table.splitlines()[1]) == (share > 0)
+  assert ('no test accuracies' in table) == (share > 0)
+  labels = {axis.get_ylabel() for axis in drawn[0].axes}
+  assert f'{on} accuracy' in labels
+  assert f'{other} accuracy' not in labels
 
 
 def test_metered_bits_are_the_bytes(whole):

@@ -14,6 +14,7 @@ from fedpm_jax.reports import (
   comparison,
   comparison_plots,
   comparison_tables,
+  plots,
   sweep_runs,
 )
 from fedpm_jax.system import files, reading
@@ -302,14 +303,43 @@ def test_a_users_mistake_is_one_line(arguments, message):
   assert re.search(message, line)
 
 
+def configure(folder, config):
+  """Gives a run another configuration."""
+  summary = reading.read_json(folder / 'summary.json', dict)
+  files.write_json(folder / 'summary.json', summary | {'config': config})
+  files.write_json(folder / 'config.json', config)
+
+
+@pytest.mark.parametrize(
+  ('shares', 'on'),
+  [
+    ((0.0, 0.0), 'test'),
+    ((0.2, 0.2), 'validation'),
+    ((0.2, 0.0), 'test or validation'),
+  ],
+)
+def test_tables_and_pictures_say_which_set_accuracies_are_of(
+  workdir, monkeypatch, shares, on
+):
+  drawn = []
+  monkeypatch.setattr(plots, 'save', lambda figure, _: drawn.append(figure))
+  fedpm, dense = ({'seed': 0, 'data': {'validation': x}} for x in shares)
+  for seed in (0, 1):
+    folder = workdir / f'digits/fedpm/iid/seed_{seed}'
+    configure(folder, fedpm | {'seed': seed})
+  configure(workdir / 'digits/avg/iid/seed_0', dense)
+  text = compare.compare_runs(workdir, workdir / 'out', targets={})
+  assert f'accuracies of the {on} set\n' in text
+  labels = [figure.axes[0].get_ylabel() for figure in drawn]
+  assert labels.count(f'{on} accuracy, mean network') == 8
+  assert not any('{' in label for label in labels)
+
+
 def test_seeds_of_different_configurations_are_no_group(workdir):
   def configured(*rates):
     for seed, rate in enumerate(rates):
       folder = workdir / f'digits/fedpm/iid/seed_{seed}'
-      config = {'seed': seed, 'optimizer': {'learning_rate': rate}}
-      summary = reading.read_json(folder / 'summary.json', dict)
-      files.write_json(folder / 'summary.json', summary | {'config': config})
-      files.write_json(folder / 'config.json', config)
+      configure(folder, {'seed': seed, 'optimizer': {'learning_rate': rate}})
 
   configured(0.1, 0.1)
   assert len(sweep_runs.read(workdir)[0].runs) == 2
