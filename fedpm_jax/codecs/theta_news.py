@@ -10,14 +10,20 @@ derives theta from the seed.
 
 Levels are the distinct values of theta.  The code says by how many levels theta
 differs from what was expected, with the exact counts of each context, which the
-message carries.  So the law of the drift is measured instead of assumed.
+message carries.  So the law of the drift is measured instead of assumed.  Where
+there are more than 256 levels, it says the difference itself: a list of all
+levels, and of the expected ones among them, would cost more than it helps.
 
 Payload (varint: see varint.py):
 
-    1 B       0: theta is as expected, and nothing follows
+    1 B       form, 0: theta is as expected, and nothing follows
               1: a payload of `theta_levels` follows
               2: what follows is
               3: the same, all contexts taken for one
+              4: more than 256 levels; the differences of theta, a group for
+                 each context that occurs, follow (`codecs.differences`)
+              5: the same, all contexts taken for one
+
     varint    n <= 256, the number of levels
     n varints the smallest, then each gap to the next, minus one
     varint    the least difference in levels, plus n, in [1, 2 n)
@@ -30,9 +36,16 @@ Payload (varint: see varint.py):
 
 import numpy as np
 
-from fedpm_jax.codecs import base, dither, rangecoder, theta, varint
+from fedpm_jax.codecs import (
+  base,
+  differences,
+  dither,
+  rangecoder,
+  theta,
+  varint,
+)
 
-_SAME, _LEVELS, _NEWS, _MERGED = range(4)
+_SAME, _LEVELS, _NEWS, _MERGED, _FINE, _FINE_MERGED = range(6)
 _MAX_LEVELS = 256
 # With fewer parameters than this, one table for each context may not pay.
 _SMALL = 2**16
@@ -115,9 +128,13 @@ def _encode(q: np.ndarray, side: base.SideInformation) -> bytes:
     if q.size < _SMALL:
       merged = _encode_news(q, levels, _merged(expected))
       payload = min(payload, bytes([_MERGED]) + merged, key=len)
-    # Where theta has moved far from what was expected, plain coding is shorter.
-    if 8 * len(payload) < theta.plain_bits(levels, counts[levels]):
-      return payload
+  else:
+    fine = bytes([_FINE]) + _encode_fine(q, expected)
+    merged = bytes([_FINE_MERGED]) + _encode_fine(q, _merged(expected))
+    payload = min(fine, merged, key=len)
+  # Where theta has moved far from what was expected, plain coding is shorter.
+  if 8 * len(payload) < theta.plain_bits(levels, counts[levels]):
+    return payload
   return bytes([_LEVELS]) + theta.THETA_LEVELS.encode(q, side)
 
 
@@ -149,6 +166,13 @@ def _encode_news(
   return varint.encode(table) + writer.finish()
 
 
+def _encode_fine(q: np.ndarray, expected: base.Expected) -> bytes:
+  """The payload of form 4, without its first byte."""
+  order, sizes = _by_context(expected.context)
+  news = (q.astype(np.int32) - expected.q)[order]
+  return differences.encode(base.split(news, sizes))
+
+
 def _decode(
   payload: base.Payload, count: int, side: base.SideInformation
 ) -> np.ndarray:
@@ -158,14 +182,16 @@ def _decode(
     return expected.q.copy()
   if form == bytes([_LEVELS]):
     return theta.THETA_LEVELS.decode(payload, count, side)
-  if form == bytes([_MERGED]):
-    return _decode_news(payload, count, _merged(expected))
-  if form != bytes([_NEWS]):
-    raise base.WireError(
-      f'theta_news: form: got {form!r} and {len(payload)} B, expected 0 and'
-      ' nothing, or 1 to 3.'
-    )
-  return _decode_news(payload, count, expected)
+  if form in (bytes([_MERGED]), bytes([_FINE_MERGED])):
+    expected = _merged(expected)
+  if form in (bytes([_NEWS]), bytes([_MERGED])):
+    return _decode_news(payload, count, expected)
+  if form in (bytes([_FINE]), bytes([_FINE_MERGED])):
+    return _decode_fine(payload, count, expected)
+  raise base.WireError(
+    f'theta_news: form: got {form!r} and {len(payload)} B, expected 0 and'
+    ' nothing, or 1 to 5.'
+  )
 
 
 def _decode_news(
@@ -173,7 +199,7 @@ def _decode_news(
 ) -> np.ndarray:
   """The inverse of `_encode_news`; WireError for what it cannot write."""
   # Each part of the table is checked before it decides how much is read next.
-  table = _Table(payload)
+  table = varint.Reader(payload)
   (n,) = table.read(1)
   if not 1 <= n <= min(_MAX_LEVELS, count):
     raise base.WireError(f'theta_news: levels: got {n}, expected 1 to 256.')
@@ -225,28 +251,24 @@ def _decode_news(
   return q
 
 
+def _decode_fine(
+  payload: base.Payload, count: int, expected: base.Expected
+) -> np.ndarray:
+  """The inverse of `_encode_fine`; WireError for what it cannot write."""
+  order, sizes = _by_context(expected.context)
+  q = np.empty(count, np.int64)
+  q[order] = np.concatenate(differences.decode(payload, sizes))
+  q += expected.q
+  if q.min() < 1 or q.max() >= base.THETA_SCALE:
+    raise base.WireError('theta_news: a difference leads out of [1, 65535].')
+  if np.count_nonzero(np.bincount(q)) <= _MAX_LEVELS:
+    raise base.WireError('theta_news: is not as short as an encoder writes it.')
+  return q.astype(np.uint16)
+
+
 def _merged(expected: base.Expected) -> base.Expected:
   """The same, with one context for all positions."""
   return expected._replace(context=np.zeros_like(expected.context))
-
-
-class _Table:
-  """Varints from the front of a payload."""
-
-  def __init__(self, payload: base.Payload):
-    self._payload = memoryview(payload)
-
-  def read(self, count: int) -> np.ndarray:
-    """The next `count` integers, int64 `[count]`."""
-    # No varint is longer than 5 bytes, so only so many bytes are copied.
-    count = int(count)
-    values, used = varint.decode(bytes(self._payload[: 5 * count]), count)
-    self._payload = self._payload[used:]
-    return values
-
-  def rest(self) -> bytes:
-    """What follows the integers that were read."""
-    return bytes(self._payload)
 
 
 def _index(levels: np.ndarray) -> np.ndarray:

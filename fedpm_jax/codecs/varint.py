@@ -62,6 +62,26 @@ def decode(payload: base.Payload, count: int) -> tuple[np.ndarray, int]:
   return np.add.reduceat(groups, starts), used
 
 
+class Reader:
+  """Varints from the front of a payload, a few at a time."""
+
+  def __init__(self, payload: base.Payload):
+    """Reads nothing yet."""
+    self._payload = memoryview(payload)
+
+  def read(self, count: int) -> np.ndarray:
+    """The next `count` integers, int64 `[count]`; see `decode`."""
+    # Only the bytes that so many integers can take are copied.
+    count = int(count)
+    values, used = decode(bytes(self._payload[: _MAX_BYTES * count]), count)
+    self._payload = self._payload[used:]
+    return values
+
+  def rest(self) -> bytes:
+    """What follows the integers that were read."""
+    return bytes(self._payload)
+
+
 def _lengths(values: np.ndarray) -> np.ndarray:
   """How many bytes each value `[n]` takes, at least 1."""
   return 1 + (values[:, None] >> _SHIFTS[1:] > 0).sum(axis=1)

@@ -343,6 +343,31 @@ def test_golden_form_of_theta_levels(form):
   np.testing.assert_array_equal(got, theta)
 
 
+def fine_input(form):
+  """A theta of many levels for which `form` of `theta_news` is the cheapest."""
+  values = noise(20_000)
+  # In two contexts, or in 200, whose tables do not pay.
+  context = values[:10_000] % (2 if form == 4 else 200)
+  news = values[10_000:] % np.where(context > 0, 2, 9)
+  q = (9999 + values[:10_000] % 999).astype(np.uint16)
+  expected = base.Expected(q, context.astype(np.uint8))
+  return (q + news).astype(np.uint16), base.SideInformation(
+    sizes=(10_000,), expected=expected
+  )
+
+
+FINE_GOLDEN = {4: '6ca1f7fc3f0ec1e2', 5: '6a0c08c8fa1e3627'}
+
+
+@pytest.mark.parametrize('form', FINE_GOLDEN)
+def test_golden_form_of_theta_news(form):
+  theta, side = fine_input(form)
+  payload = codecs.CODECS['theta_news'].encode(theta, side)
+  digest = hashlib.sha256(payload).hexdigest()[:16]
+  assert (payload[0], digest) == (form, FINE_GOLDEN[form])
+  assert_pinned('theta_news', theta, side, payload.hex())
+
+
 def scaled_input(form):
   """Scales and levels for which `form` is the cheapest, and their side."""
   values = noise(2012)

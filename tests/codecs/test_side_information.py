@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import special
 
 from fedpm_jax import codecs
-from fedpm_jax.codecs import base, dither, theta_news, varint
+from fedpm_jax.codecs import base, differences, dither, theta_news, varint
 from fedpm_jax.prng import keys
 from fedpm_jax.protocol import wire
 
@@ -132,9 +132,9 @@ def foreseen(rng, *, drift, clients=10):
 
 
 def bits_of_news(theta, expected):
-  side = base.SideInformation(sizes=(D,), expected=expected)
+  side = base.SideInformation(sizes=(theta.size,), expected=expected)
   payload = codecs.CODECS['theta_news'].encode(theta, side)
-  got = codecs.CODECS['theta_news'].decode(payload, D, side)
+  got = codecs.CODECS['theta_news'].decode(payload, theta.size, side)
   np.testing.assert_array_equal(got, theta)
   return 8 * len(payload)
 
@@ -176,7 +176,7 @@ def test_a_theta_that_nobody_expected_costs_one_byte_more(rng):
   [
     (b'', 'form'),
     (b'\0\0', 'form'),
-    (b'\4', 'form'),
+    (b'\6', 'form'),
     (b'\3', 'varint'),
     (b'\2', 'varint'),
     (b'\2\0', 'levels'),
@@ -192,6 +192,20 @@ def test_a_theta_that_nobody_expected_costs_one_byte_more(rng):
     (b'\2\1\5\x80\x80\x80\x80\x10\0\1\3', 'differences'),
     (b'\2\2\5\0\1\1\1\3', 'differences'),
     (b'\2\2\5\0\1\0\4\1\0\1\1', 'differences'),
+    # Forms 4 and 5: how many differences, the least plus 65535, counts.
+    (b'\4', 'varint'),
+    (b'\5\0', 'values: got 0 in a group of 3'),
+    (b'\5\4', 'values: got 4 in a group of 3'),
+    (b'\4\2\0\xff\xff\7\1\2', 'at most 65535'),
+    (b'\4\1\xff\xff\3\2', 'add up'),
+    (b'\4\2\xff\xff\3\0\3\0', 'add up'),
+    (b'\4\2\xff\xff\3\0\1\2' + 4 * b'\0', 'not those of the symbols'),
+    (b'\4\1\xff\xff\3\3\0', 'multiple of 4'),
+    (b'\4\1\xff\xff\3\3' + 12 * b'\1', 'goes on'),
+    (b'\4\1\xfa\xff\3\3', 'out of'),
+    (b'\4\1\0\3', 'out of'),
+    (b'\4\1\xfe\xff\7\3', 'out of'),
+    (b'\4\1\xff\xff\3\3', 'as short'),
   ],
 )
 def test_odd_news_name_what_is_odd(payload, message):
@@ -199,6 +213,63 @@ def test_odd_news_name_what_is_odd(payload, message):
   side = base.SideInformation(sizes=(3,), expected=expected)
   with pytest.raises(codecs.WireError, match=message):
     codecs.CODECS['theta_news'].decode(payload, 3, side)
+
+
+def many_levels(rng, d=D):
+  """A theta of some 2,000 levels that moves a little, and what is expected.
+
+  Half of the positions, which are known, move more than the others.
+  """
+  q = (20_000 + rng.integers(0, 2000, d)).astype(np.uint16)
+  context = rng.integers(0, 2, d).astype(np.uint8)
+  drift = np.rint((0.7 + 3 * context) * rng.standard_normal(d)).astype(np.int64)
+  return (q + drift).astype(np.uint16), base.Expected(q, context)
+
+
+def test_many_levels_reach_the_entropy_of_their_differences(rng):
+  theta, expected = many_levels(rng)
+  moved = theta.astype(int) - expected.q
+  floor = entropy(moved, expected.context)
+  tables = 8 * 2 * 40 * 3
+  assert floor < bits_of_news(theta, expected) < 1.005 * floor + tables
+  # A few that move far cost a few bytes each, however far.
+  theta[:20] = np.linspace(1, 65535, 20)
+  assert bits_of_news(theta, expected) < 1.005 * floor + tables + 20 * 64
+
+
+def test_contexts_of_many_levels_are_used_only_where_they_pay(rng):
+  d = 600
+  theta, expected = many_levels(rng, d)
+  context = np.arange(d).astype(np.uint8)  # each of 256 has 2 or 3 positions
+  side = base.SideInformation(
+    sizes=(d,), expected=base.Expected(expected.q, context)
+  )
+  payload = codecs.CODECS['theta_news'].encode(theta, side)
+  assert payload[0] == 5
+  merged = expected._replace(context=np.zeros_like(context))
+  assert 8 * len(payload) == bits_of_news(theta, merged)
+
+
+def test_differences_as_large_as_they_can_be(rng):
+  q = np.arange(1, 65536, dtype=np.uint16)
+  everywhere = np.zeros(q.size, np.uint8)
+  bits_of_news(np.roll(q, 1), base.Expected(q, everywhere))
+  groups = [np.array([-65535, 65535]), np.array([0]), np.array([65535] * 3)]
+  payload = differences.encode(groups)
+  for got, want in zip(
+    differences.decode(payload, [2, 1, 3]), groups, strict=True
+  ):
+    np.testing.assert_array_equal(got, want)
+
+
+def fine_payload(rng):
+  """Like `news_payload`, of the form for many levels."""
+  d = 600
+  theta, expected = many_levels(rng, d)
+  side = base.SideInformation(sizes=(d,), expected=expected)
+  payload = codecs.CODECS['theta_news'].encode(theta, side)
+  assert payload[0] in (4, 5)
+  return payload, side
 
 
 def news_payload(rng):
@@ -216,24 +287,28 @@ def news_payload(rng):
   return payload, side
 
 
-def test_every_damaged_byte_of_news_is_harmless(rng):
-  payload, side = news_payload(rng)
+@pytest.mark.parametrize('made', [news_payload, fine_payload])
+def test_every_damaged_byte_of_news_is_harmless(rng, made):
+  payload, side = made(rng)
+  d = side.sizes[0]
   for position in range(1, len(payload)):
     for flip in (1, 2, 64, 128, 255):
       damaged = bytearray(payload)
       damaged[position] ^= flip
-      for form in (2, 3):
+      for form in (2, 3, 4, 5):
         damaged[0] = form
         with contextlib.suppress(codecs.WireError):
-          codecs.CODECS['theta_news'].decode(bytes(damaged), 64, side)
+          codecs.CODECS['theta_news'].decode(bytes(damaged), d, side)
 
 
 @hypothesis.settings(max_examples=200, deadline=None)
 @hypothesis.given(
   numbers=st.lists(
-    st.integers(0, 9) | st.sampled_from([2**31, 2**32, 2**35 - 1]), max_size=20
+    st.integers(0, 9)
+    | st.sampled_from([65535, 65536, 2**31, 2**32, 2**35 - 1]),
+    max_size=20,
   ),
-  form=st.sampled_from([2, 3]),
+  form=st.sampled_from([2, 3, 4, 5]),
   tail=st.binary(max_size=12),
 )
 def test_any_table_of_news_is_harmless(numbers, form, tail):
