@@ -19,14 +19,14 @@ _MASKS = {
   'optimizer.learning_rate': 0.13,
   'adam.b1': 0.3,
 }
-# Weights are trained, and what changed is sent.
+# Weights are trained, and what changed is sent, both ways.
 _DENSE = {
   'weights.kind': 'normal',
   'weights.gain': math.sqrt(2),
-  'algorithm': 'fedavg',
+  'algorithm': 'fedavg_grid',
   'optimizer.learning_rate': 0.001,
   'wire.uplink': 'levels',
-  'wire.downlink': 'raw',
+  'wire.downlink': 'theta_news',
 }
 
 METHODS = {
@@ -60,14 +60,20 @@ METHODS = {
     'wire.compressor': 'mask',
     'wire.uplink': 'per_level',
   },
-  'fedavg': _DENSE | {'wire.compressor': 'identity', 'wire.uplink': 'raw'},
+  # The plain baseline: 32 bits both ways.
+  'fedavg': _DENSE
+  | {
+    'algorithm': 'fedavg',
+    'wire.compressor': 'identity',
+    'wire.uplink': 'raw',
+    'wire.downlink': 'raw',
+  },
   'signsgd': _DENSE
   | {
     'algorithm': 'signsgd',
     'signsgd.server_learning_rate': 0.001,
     'wire.compressor': 'sign',
     'wire.uplink': 'per_level',
-    'wire.downlink': 'theta_news',
   },
   'terngrad': _DENSE | {'wire.compressor': 'terngrad'},
   'qsgd': _DENSE | {'wire.compressor': 'qsgd', 'qsgd.levels': 1},

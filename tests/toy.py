@@ -120,3 +120,27 @@ def cohort(rng, ids, *, steps=5, batch=8, examples=60):
   mask[ids % 2 == 1, -1, batch // 2 :] = False
   mask[ids == 3, -1] = False
   return rounds.Cohort(ids, indices.astype(np.int32), mask)
+
+
+def sgd_deltas(net, params, cohort, learning_rate):
+  """What plain SGD of each client changes in weights, step by step, `[K, d]`.
+
+  Batches without an example are skipped.
+  """
+  images, labels = data(np.random.default_rng(0))
+
+  def loss(flat, x, y):
+    logits = net.apply(masks.unravel(net.layout, flat), x)
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, y))
+
+  gradient, deltas = jax.jit(jax.grad(loss)), []
+  for batches, valid in zip(cohort.indices, cohort.valid, strict=True):
+    trained = params
+    for indices, mask in zip(batches, valid, strict=True):
+      if mask.any():
+        seen = indices[mask]
+        trained = trained - learning_rate * gradient(
+          trained, images[seen], labels[seen]
+        )
+    deltas.append(np.asarray(trained - params))
+  return np.stack(deltas)

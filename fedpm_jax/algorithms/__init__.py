@@ -1,6 +1,13 @@
 """What clients train and what the server believes: one file a paper."""
 
-from fedpm_jax.algorithms import edge_popup, fedavg, fedmask, fedpm, signsgd
+from fedpm_jax.algorithms import (
+  edge_popup,
+  fedavg,
+  fedavg_grid,
+  fedmask,
+  fedpm,
+  signsgd,
+)
 
 # A new algorithm is a file and a row.
 ALGORITHMS = {
@@ -8,5 +15,6 @@ ALGORITHMS = {
   'fedmask': fedmask.fedmask,
   'edge_popup': edge_popup.edge_popup,
   'fedavg': fedavg.fedavg,
+  'fedavg_grid': fedavg_grid.fedavg_grid,
   'signsgd': signsgd.signsgd,
 }

@@ -8,8 +8,8 @@ Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD: compressed optimisation
 for non-convex problems", ICML 2018; with several local steps as in its use as a
 baseline of federated learning.  All that the server ever learns are votes, so
 its state is how often each parameter went up rather than down, and whoever has
-the last round's needs one bit per parameter: the downlink `theta_news` finds
-this by itself, for the first 255 rounds: so many levels it can tell apart.
+the last round's needs one bit per parameter, which the downlink `theta_news`
+finds out by itself.
 
 Deviations.  A tie of the vote, common where K is even, goes up in every other
 position and round: if ties all went up as sign(0) does, the weights would

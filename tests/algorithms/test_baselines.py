@@ -33,37 +33,6 @@ def _engine(algorithm, compressor, uplink, downlink):
   return toy.engine_of(method)
 
 
-def _trained(params, cohort, member, data, learning_rate):
-  """Plain SGD of one client, step by step, skipping empty batches."""
-  images, labels = data
-
-  def loss(flat, x, y):
-    logits = NETWORK.apply(masks.unravel(LAYOUT, flat), x)
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, y))
-
-  gradient = jax.jit(jax.grad(loss))
-  for indices, mask in zip(
-    cohort.indices[member], cohort.valid[member], strict=True
-  ):
-    if mask.any():
-      seen = indices[mask]
-      params = params - learning_rate * gradient(
-        params, images[seen], labels[seen]
-      )
-  return params
-
-
-def _loop(params, cohort, data, learning_rate):
-  """The K deltas of a round, `[K, d]`."""
-  members = range(len(cohort.ids))
-  return np.stack(
-    [
-      np.asarray(_trained(params, cohort, i, data, learning_rate) - params)
-      for i in members
-    ]
-  )
-
-
 def test_two_rounds_of_fedavg_equal_the_plain_loop(rng):
   algorithm = fedavg.fedavg(NETWORK, optax.sgd(0.05), server_learning_rate=0.7)
   engine = _engine(algorithm, 'identity', 'raw', 'raw')
@@ -71,7 +40,7 @@ def test_two_rounds_of_fedavg_equal_the_plain_loop(rng):
   params = np.asarray(state.server.params)
   for t in range(2):
     cohort = toy.cohort(rng, [0, 1, 2, 3])
-    deltas = _loop(params, cohort, toy.data(np.random.default_rng(0)), 0.05)
+    deltas = toy.sgd_deltas(NETWORK, params, cohort, 0.05)
     params = params + 0.7 * deltas.mean(0)
     state, row, *_ = engine.run(state, cohort, t)
     np.testing.assert_allclose(state.server.params, params, atol=1e-5)
@@ -109,8 +78,7 @@ def test_a_round_of_signsgd_is_a_vote(rng):
   state = engine.init()
   params = np.asarray(algorithm.eval_params(state.server, None)['mean'])
   cohort = toy.cohort(rng, [0, 1, 2, 3])
-  data = toy.data(np.random.default_rng(0))
-  deltas = _loop(params, cohort, data, 0.05)
+  deltas = toy.sgd_deltas(NETWORK, params, cohort, 0.05)
   state, row, *_ = engine.run(state, cohort, 0)
   after = np.asarray(algorithm.eval_params(state.server, None)['mean'])
   votes = (deltas >= 0).sum(0)
