@@ -5,6 +5,7 @@ from fedpm_jax.algorithms import (
   fedavg,
   fedavg_grid,
   fedmask,
+  fedmrn,
   fedpm,
   signsgd,
 )
@@ -16,5 +17,6 @@ ALGORITHMS = {
   'edge_popup': edge_popup.edge_popup,
   'fedavg': fedavg.fedavg,
   'fedavg_grid': fedavg_grid.fedavg_grid,
+  'fedmrn': fedmrn.fedmrn,
   'signsgd': signsgd.signsgd,
 }

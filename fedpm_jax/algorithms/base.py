@@ -11,8 +11,9 @@ class Algorithm(NamedTuple):
   """What clients train and what the server believes.
 
   State is carried from round to round and checkpointed; info is only reported.
-  A row of `ALGORITHMS` is called as (network, optimizer, **options); a row that
-  has an argument `participation` is given K / M too.
+  A row of `ALGORITHMS` is called as (network, optimizer, **options).  A row that
+  has an argument `participation` is given K / M too, and one that has an
+  argument `compressor` the method's compressor, to train through it.
 
   Attributes:
     payload: the sort of what is broadcast, a key of `codecs.base.DTYPES`:
@@ -28,9 +29,10 @@ class Algorithm(NamedTuple):
       as the frozen weights; done once a round on every device, however many
       clients it trains.
     client_update: (received, local.ClientBatches, client_state, step_keys
-      `[S]`) -> (update `[d]`, client_state, `fp.Sums`): ONE client, vectorised
-      outside; a key for each local step.  The update is what the compressor
-      turns into symbols.
+      `[S]`, uplink_key) -> (update `[d]`, client_state, `fp.Sums`): ONE client,
+      vectorised outside; a key for each local step, and the key that its
+      compressor will have.  The update is what the compressor turns into
+      symbols.
     server_update: (server_state, total `[d]`, K, round_idx) -> (server_state,
       info); total is the sum of the K updates as decompressed from what arrived
       (masks: int32 counts), info a NamedTuple of scalars, which are reported as

@@ -68,7 +68,8 @@ def fedavg(
   def broadcast(state):
     return state.params
 
-  def client_update(received, batches, client_state, step_keys):
+  def client_update(received, batches, client_state, step_keys, uplink_key):
+    del uplink_key  # Whatever it is, training is the same.
     delta, sums = local_delta(network, optimizer, received, batches, step_keys)
     return delta, client_state, sums
 

@@ -168,7 +168,8 @@ def fedpm(
     flat = network.weights(), masks.scores_of(q)
     return tuple(masks.unravel(layout, vector) for vector in flat)
 
-  def client_update(received, batches, client_state, step_keys):
+  def client_update(received, batches, client_state, step_keys, uplink_key):
+    del uplink_key  # Whatever it is, training is the same.
     weights, scores = received
     gradient = _gradient_of_scores(network, weights, estimator, regularizer)
     if prior_weight:

@@ -74,7 +74,7 @@ def mean_loss(
   return total.loss / jnp.maximum(total.examples, 1), total
 
 
-# (variables, images [B, ...], labels [B], valid [B], key)
+# (variables, images [B, ...], labels [B], valid [B], what its step has: a key)
 #   -> (gradient, a tree like the variables; Sums)
 Gradient = Callable[..., tuple[jax.Array, Sums]]
 
@@ -85,7 +85,7 @@ def train(
   variables: _Tree,
   optimizer_state: optax.OptState,
   batches: ClientBatches,
-  step_keys: jax.Array,
+  each_step: chex.ArrayTree,
 ) -> tuple[_Tree, optax.OptState, Sums]:
   """Runs a client's S local steps.
 
@@ -98,7 +98,8 @@ def train(
     variables: where training starts; scores `[d]`, or a tree of weights.
     optimizer_state: of the optimiser, fresh or the client's own of last time.
     batches: the client's.
-    step_keys: typed keys `[S]`; step s draws from step_keys[s].
+    each_step: what each step has for itself, arrays `[S, ...]`, as a rule the
+      typed keys `[S]` that the steps draw from.
 
   Returns:
     The trained variables, the optimiser's state, and the sums over all steps.
@@ -118,7 +119,7 @@ def train(
       batches.images[batches.indices[at]],
       batches.labels[batches.indices[at]],
       batches.valid[at],
-      step_keys[at],
+      jax.tree.map(lambda rows: rows[at], each_step),
     )
     updates, optimizer_state = optimizer.update(
       grads, optimizer_state, variables

@@ -76,7 +76,8 @@ def signsgd(
   def broadcast(state):
     return state.q
 
-  def client_update(received, batches, client_state, step_keys):
+  def client_update(received, batches, client_state, step_keys, uplink_key):
+    del uplink_key  # Whatever it is, training is the same.
     delta, sums = fedavg.local_delta(
       network, optimizer, received, batches, step_keys
     )

@@ -8,6 +8,7 @@ from fedpm_jax.compressors import (
   eden,
   identity,
   mask_delta,
+  mrn,
   qsgd,
   relative_entropy,
   sign,
@@ -26,4 +27,5 @@ COMPRESSORS: dict[str, Callable[..., base.Compressor]] = {
   'qsgd': qsgd.qsgd,
   'drive': eden.drive,
   'eden': eden.eden,
+  'mrn': mrn.mrn,
 }

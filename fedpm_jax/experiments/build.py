@@ -142,6 +142,8 @@ def method(config: Config, network: Network, parts: Parts = NO_PARTS) -> Method:
     given = {}
     if options.takes(algorithm_row, 'participation'):
       given['participation'] = config.clients_per_round / config.num_clients
+    if options.takes(algorithm_row, 'compressor'):
+      given['compressor'] = compressor
     algorithm = _made(config, name, algorithm_row, network, optimizer_, **given)
   names = _names(config, parts)
   evaluation.check(config, algorithm, names['algorithm'])

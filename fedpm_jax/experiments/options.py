@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 _KINDS = (bool, int, float, str)
 # What the program hands to a row by itself; no user chooses it.
-GIVEN = ('participation',)
+GIVEN = ('participation', 'compressor')
 
 
 class Option(NamedTuple):

@@ -144,6 +144,7 @@ def train(
     client_state: what the algorithm keeps of it; often nothing.
     shared: see `Shared`.
   """
+  uplink_key = keys.wrap(work.uplink_key)
   update, client_state, sums = method.algorithm.client_update(
     shared.received,
     local.ClientBatches(
@@ -155,10 +156,9 @@ def train(
     ),
     client_state,
     keys.wrap(work.step_keys),
+    uplink_key,
   )
-  symbols = method.compressor.compress(
-    keys.wrap(work.uplink_key), update, shared.payload
-  )
+  symbols = method.compressor.compress(uplink_key, update, shared.payload)
   if method.symbols_are_bits:
     symbols = jnp.packbits(symbols)
   return Trained(symbols, client_state, sums)

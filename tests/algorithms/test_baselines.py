@@ -205,7 +205,9 @@ def test_a_score_below_zero_is_pushed_the_other_way(rng, monkeypatch):
 
   monkeypatch.setattr(fedmask.local, 'train', spy)
   for start in (scores, scores * flip):
-    algorithm.client_update((weights, start), batches, (), step_keys)
+    algorithm.client_update(
+      (weights, start), batches, (), step_keys, step_keys[0]
+    )
   np.testing.assert_allclose(moved[1], moved[0] * flip, atol=1e-7)
   assert np.abs(moved[0]).max() > 1e-5
 
@@ -235,7 +237,9 @@ def test_the_regulariser_is_a_penalty_on_theta(rng):
     algorithm = fedpm.fedpm(NETWORK, optax.sgd(1.0), regularizer=strength)
     state, _ = algorithm.init(keys.derive(0, keys.Purpose.SCORES))
     received = algorithm.receive(algorithm.broadcast(state))
-    update, _, _ = algorithm.client_update(received, batches, (), step_keys)
+    update, _, _ = algorithm.client_update(
+      received, batches, (), step_keys, step_keys[0]
+    )
     updates.append(np.asarray(masks.scores_of(update)))
   theta = np.asarray(masks.theta_of(state.q))
   expected = 400.0 / SIZE * theta * (1 - theta)

@@ -16,6 +16,8 @@ from absl.testing import parameterized
 
 from fedpm_jax import algorithms, codecs
 from fedpm_jax.algorithms import local
+from fedpm_jax.compressors import mrn
+from fedpm_jax.experiments import options
 from fedpm_jax.prng import keys
 
 NETWORK = toy.network()
@@ -35,7 +37,10 @@ def vector(dtype):
 
 @functools.lru_cache
 def made(name):
-  return algorithms.ALGORITHMS[name](NETWORK, optax.adam(0.1))
+  row, given = algorithms.ALGORITHMS[name], {}
+  if options.takes(row, 'compressor'):
+    given['compressor'] = mrn.mrn(NETWORK.layout)
+  return row(NETWORK, optax.adam(0.1), **given)
 
 
 @functools.lru_cache
@@ -75,7 +80,12 @@ class ContractTest(chex.TestCase):
     received = jax.eval_shape(algorithm.receive, payload)
     step_keys = keys.derive(0, keys.Purpose.LOCAL, client=np.arange(STEPS))
     update, client_after, _ = jax.eval_shape(
-      algorithm.client_update, received, batches, client_state, step_keys
+      algorithm.client_update,
+      received,
+      batches,
+      client_state,
+      step_keys,
+      KEY,
     )
     same(update, vector(UPDATES[algorithm.update]))
     same(client_after, client_state)

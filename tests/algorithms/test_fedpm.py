@@ -164,7 +164,7 @@ def test_the_more_the_prior_weighs_the_nearer_a_client_stays():
     state, _ = algorithm.init(keys.derive(0, keys.Purpose.SCORES))
     received = algorithm.receive(algorithm.broadcast(state))
     update, *_ = jax.jit(algorithm.client_update)(
-      received, batches, (), step_keys
+      received, batches, (), step_keys, step_keys[0]
     )
     theta = masks.scores_of(update), masks.scores_of(state.q)
     moved.append(float(_divergence(*theta)))

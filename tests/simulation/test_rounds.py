@@ -375,5 +375,5 @@ def test_local_training_skips_empty_steps(rng):
       *engine.data, members.indices[0], members.valid[0]
     )
     step_keys = keys.wrap(engine.trainer.work(members, 0).step_keys[0])
-    results.append(update(received, batches, (), step_keys))
+    results.append(update(received, batches, (), step_keys, step_keys[0]))
   jax.tree.map(np.testing.assert_array_equal, *results)
