@@ -18,6 +18,7 @@ SMALL = {
   'weights.gain': 1.5,  # both sides: the command's default is digits.py
   'optimizer.learning_rate': 0.1,
   'adam.b1': 0.9,
+  'adam.eps': 1e-8,
   'data.max_examples': 20,
   'checkpoint.every': 1,
   'fedpm.persistent_optimizer': True,
