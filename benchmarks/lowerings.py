@@ -3,6 +3,7 @@
     mkdir -p results/lowering
     for seed in 0 1 2; do for lowering in winograd im2col; do
       python -m fedpm_jax.train --config.rounds=100 --config.seed=$seed \\
+        --config.optimizer.learning_rate=0.13 --config.adam.eps=1e-8 \\
         --config.execution.lowering=$lowering --workdir=runs/$lowering-$seed
       cp runs/$lowering-$seed/metrics.jsonl results/lowering/$lowering-$seed.jsonl
     done; done
