@@ -66,7 +66,7 @@ def test_the_order_of_flags_does_not_matter():
     ['--config.model=cnn'],
     ['--config', 'methods:qsgd'],
     ['--config.qsgd.levels', '3'],
-    ['--config.fedavg.server_learning_rate=0.5'],
+    ['--config.fedavg_grid.server_learning_rate=0.5'],
   ]
   configured = []
   for order in (words, words[::-1], words[2:] + words[:2]):
@@ -76,7 +76,10 @@ def test_the_order_of_flags_does_not_matter():
   assert configured[0] == configured[1] == configured[2]
   assert configured[0]['model'] == 'cnn'
   assert configured[0]['qsgd'] == {'levels': 3, 'bucket': 512}
-  assert configured[0]['fedavg'] == {'server_learning_rate': 0.5}
+  assert configured[0]['fedavg_grid'] == {
+    'server_learning_rate': 0.5,
+    'step': 0.01,
+  }
 
 
 def test_list_shows_every_key_with_its_meaning(capsys):
