@@ -31,6 +31,7 @@ PAPER = {
 OFFICIAL = {
   'optimizer.learning_rate': 0.1,
   'adam.b1': 0.9,
+  'adam.eps': 1e-8,
   'weights.gain': math.e,
 }
 SPLITS = {

@@ -179,6 +179,18 @@ def test_bad_values(key, value, message):
     Experiment(config)
 
 
+def test_the_papers_size_has_the_official_adam():
+  """Whatever the rows of methods.py set for the digits."""
+  runs = load('sweeps/paper').get_sweep()
+  trained = [run.config for run in runs if run.config.algorithm == 'fedpm']
+  assert trained
+  official = load('cifar10').get_config()
+  for config in trained:
+    assert config.adam == official.adam
+    assert config.optimizer == official.optimizer
+    assert config.weights == official.weights
+
+
 @pytest.mark.parametrize('method', load('methods').METHODS)
 def test_several_masks_need_a_method_that_samples_them(method):
   config = load('methods').get_config(method)
