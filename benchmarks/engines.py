@@ -14,6 +14,7 @@ SHAPES = {  # the paper's data for that network: image, classes
   'conv10': ((32, 32, 3), 100),
   'cnn': ((32, 32, 3), 10),
 }
+DIGITS = ((8, 8, 1), 10)  # of the first run; any network takes them
 
 
 def build(
@@ -27,6 +28,7 @@ def build(
   lowering: str = 'auto',
   dtype: str = 'float32',
   method: str = 'fedpm',
+  data: tuple[tuple[int, int, int], int] | None = None,
 ):
   """FedPM as the program runs it, with default codecs.
 
@@ -41,6 +43,8 @@ def build(
     lowering: of convolutions.
     dtype: of activations.
     method: 'fedpm', or 'fedavg': SGD on the weights, float32 both ways.
+    data: the images' shape and the number of classes; None for the model's row
+      of SHAPES.
 
   Returns:
     An engine, and the cohort for each of its rounds.
@@ -60,7 +64,7 @@ def build(
     'fedpm': ('signed_constant', math.e),
     'fedavg': ('normal', math.sqrt(2)),
   }[method]
-  image_shape, classes = SHAPES[model]
+  image_shape, classes = data or SHAPES[model]
   network = networks.build(
     networks.Spec(
       model=model,
@@ -103,3 +107,15 @@ def build(
     np.ones(shape, np.bool_),
   )
   return engine, cohort
+
+
+def training(engine, cohort):
+  """A function that trains the cohort once, as a round does, and waits."""
+  import jax
+  import numpy as np
+
+  payload = np.asarray(engine.method.algorithm.broadcast(engine.init().server))
+  members = engine.trainer.work(cohort, 0)
+  return lambda: jax.block_until_ready(
+    list(engine.trainer.turns(payload, members, (), cohort.ids))
+  )

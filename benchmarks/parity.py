@@ -38,6 +38,7 @@ WORKERS = pathlib.Path(__file__).parent / 'workers'
 sys.path.append(str(WORKERS))
 import parity_figures  # noqa: E402 (after the path)
 
+WHO = ('ours', 'theirs')
 FIGURES = ('accuracy', 'theta_mean', 'theta_spread', 'bpp_prior')
 _MNIST = {'data.name': 'mnist', 'model': 'conv4', 'local_epochs': 3}
 TASKS = {
@@ -203,16 +204,19 @@ def main() -> None:
   parser.add_argument('--python', default=sys.executable, help='with PyTorch')
   parser.add_argument('--task', nargs='+', choices=TASKS, default=['mnist'])
   parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+  parser.add_argument('--who', nargs='+', choices=WHO, default=list(WHO))
   parser.add_argument('--data-dir', help='prepared data, see README.md')
   parser.add_argument('--device', default='cpu', help='of theirs: cpu or cuda')
   parser.add_argument('--threads', type=int, default=0, help='of theirs')
   parser.add_argument('--out', default='results/parity', help='a folder')
   args = parser.parse_args()
   for task in args.task:
-    runs = {'ours': [], 'theirs': []}
+    runs = {who: [] for who in args.who}
     for seed in args.seeds:
       for who, rows in runs.items():
         rows.append(run_one(who, task, seed, args))
+    if set(runs) != set(WHO) or len(args.seeds) < 2:
+      continue  # There is nothing to compare, or no spread to compare with.
     text = table(runs)
     print(
       f'\n{task}: mean +- standard deviation over {len(args.seeds)} seeds\n'

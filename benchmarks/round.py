@@ -184,16 +184,9 @@ def measure(args) -> dict:
 
 def training(engine, cohort, repeats) -> dict:
   """Seconds of the cohort's local training, in one turn."""
-  import jax
-  import numpy as np
-
-  payload = engine.method.algorithm.broadcast(engine.init().server)
-  members = engine.trainer.work(cohort, 0)
-  train = lambda: list(
-    engine.trainer.turns(np.asarray(payload), members, (), cohort.ids)
-  )
+  train = engines.training(engine, cohort)
   start = time.perf_counter()
-  jax.block_until_ready(train())
+  train()
   first = time.perf_counter() - start
   clients = seconds(train, repeats)
   return {

@@ -17,7 +17,8 @@ def main() -> None:
     task['model'], clients=task['clients'], epochs=1
   )
   height, width, channels = task['image_shape']
-  server = Server(params, 'cpu')
+  device = task.get('device', 'cpu')
+  server = Server(params, device)
   clients = []
   for _ in range(task['clients']):
     images = torch.randn(count, channels, height, width)
@@ -28,7 +29,7 @@ def main() -> None:
       shuffle=True,
     )
     weights = server.global_model.get_weights()
-    clients.append(Client(params, loader, weights, 'cpu'))
+    clients.append(Client(params, loader, weights, device))
   server.set_client_list(clients)
   everyone = list(range(task['clients']))
 

@@ -18,6 +18,7 @@ def main() -> None:
     batch=task['batch'],
     steps=task['steps'],
     method=task.get('method', 'fedpm'),
+    dtype=task.get('dtype', 'float32'),
   )
   state, foreseen, round_idx = engine.init(), None, 0
 
