@@ -21,6 +21,7 @@ FOLDERS = (
   'simulation',
   'reports',
   'experiments',
+  'federation',
 )
 # At the top of the package lie the programs, and what a notebook imports.
 PROGRAMS = {'__init__', 'cli', 'train', 'sweep', 'report'}
@@ -30,6 +31,7 @@ ONLY_IN = {
   'orbax': {'experiments'},
   'matplotlib': {'reports'},
   'constriction': {'codecs'},
+  'flwr': {'federation'},
   'flax': {'models', 'protocol', 'experiments'},
 }
 WITHOUT_JAX = ('codecs', 'data')

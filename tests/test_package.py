@@ -128,7 +128,9 @@ def _name(requirement):
 
 def test_every_import_is_declared():
   """And every declared distribution is imported."""
-  declared = {_name(line) for line in PROJECT['project']['dependencies']}
+  project = PROJECT['project']
+  declared = {_name(line) for line in project['dependencies']}
+  extras = {_name(line) for line in project['optional-dependencies']['flower']}
   homes = importlib.metadata.packages_distributions()
   names = set(_imported('fedpm_jax', 'configs')) - set(sys.stdlib_module_names)
   used = {
@@ -136,7 +138,9 @@ def test_every_import_is_declared():
     for name in names - {'fedpm_jax'}
   }
   for name, distributions in used.items():
-    assert distributions & declared, f'{name} is imported and not declared'
+    assert distributions & (declared | extras), (
+      f'{name} is imported and not declared'
+    )
   unused = declared - set().union(*used.values())
   assert unused <= {'pillow'}, unused  # reads images for tensorflow-datasets
 
@@ -155,6 +159,7 @@ def test_every_folder_is_packaged():
 
 
 def test_the_citation_names_this_version():
+  assert PROJECT['project']['version'] == fp.__version__
   text = (ROOT / 'CITATION.cff').read_text()
   assert f'version: {fp.__version__}' in text
   assert f'## [{fp.__version__}]' in (ROOT / 'CHANGELOG.md').read_text()

@@ -138,7 +138,7 @@ class Experiment:
         ' set_state(...) goes on from another one, such as saved_state(workdir).'
       )
     if self._state is None:
-      self._state = self.engine.init()
+      self._state = self.first_state()
     return self._state
 
   @property
@@ -255,9 +255,13 @@ class Experiment:
     model_file.fingerprint(self.spec, self.engine.method.network.layout)
     self.final_values(blank)
 
+  def first_state(self) -> State:
+    """The state before the first round, a function of the seed."""
+    return self.engine.init()
+
   def blank_state(self) -> State:
     """Zeros of the structure, shapes and types of a state."""
-    return jax.tree.map(jnp.zeros_like, jax.eval_shape(self.engine.init))
+    return jax.tree.map(jnp.zeros_like, jax.eval_shape(self.first_state))
 
   def saved_state(self, workdir: pathlib.Path | str) -> checkpoint.Restored:
     """State and next round of a run's latest checkpoint; for `set_state`.

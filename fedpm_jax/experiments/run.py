@@ -43,6 +43,7 @@ def train(
   *,
   verbose: bool = False,
   stop: Callable[[], bool] | None = None,
+  experiment: Callable[..., Experiment] = Experiment,
   **parts: Any,
 ) -> dict[str, Any]:
   """Runs, or continues, an experiment, and writes all that is known of it.
@@ -53,6 +54,7 @@ def train(
       `config.rounds` may be more by then.
     verbose: whether to print progress and tables.
     stop: asked after each round; where it says yes, a checkpoint is written.
+    experiment: makes it, of the configuration and the parts.
     **parts: objects in place of what the configuration names; see `Experiment`.
 
   Returns:
@@ -75,7 +77,7 @@ def train(
     raise ValueError(
       f'A --workdir must be text in UTF-8, got {str(workdir)!r}.'
     ) from error
-  run = Experiment(config, **parts)
+  run = experiment(config, **parts)
   with lock.locked(workdir):
     for folder in ('', checkpoint.FOLDER, archive.FOLDER):
       files.remove_temporary(workdir / folder)

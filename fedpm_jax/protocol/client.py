@@ -8,7 +8,7 @@ A real client calls the three in this order, once a round:
 
     memory, state = client.first_memory(), client.first_state()
     payload, memory = client.open(message, memory, round_idx=t, last_ids=ids)
-    trained = client.train(payload, images, labels, state, ...)
+    trained = client.train(payload, images, labels, state, work=work(...))
     state = trained.client_state
     message = client.seal(np.asarray(trained.symbols), payload, ...)
 
@@ -20,6 +20,7 @@ Dimensions: S local steps, B batch, N examples, d parameters, n symbols.
 """
 
 import functools
+import os
 from typing import NamedTuple
 
 import chex
@@ -131,6 +132,21 @@ def work(
   )
   uplink_key = key(purpose=keys.Purpose.UPLINK)
   return Work(indices, valid, step_keys, uplink_key)
+
+
+def private_work(*, indices: np.ndarray, valid: np.ndarray) -> Work:
+  """Examples with keys that nobody else can derive.
+
+  They come from the operating system.  Only methods that
+  `config.wire.private_randomness` allows can do without shared keys.
+
+  Args:
+    indices: int32 `[S, B]`, in an order that is private too.
+    valid: bool `[S, B]`.
+  """
+  words = np.frombuffer(os.urandom(16 * (len(valid) + 1)), np.uint32)
+  uplink_key, *step_keys = words.reshape(-1, 4)
+  return Work(indices, valid, np.stack(step_keys), uplink_key)
 
 
 def train(
@@ -250,10 +266,7 @@ class Client:
     labels: np.ndarray,
     client_state: chex.ArrayTree,
     *,
-    client: int,
-    round_idx: int,
-    indices: np.ndarray,
-    valid: np.ndarray,
+    work: Work,
     step_factor: float | None = None,
   ) -> Trained:
     """Local steps from a payload; see the function `train`.
@@ -263,10 +276,7 @@ class Client:
       images: `[N, H, W, C]`, the client's own, or all of a simulation.
       labels: int32 `[N]`.
       client_state: what the algorithm keeps; of `first_state` at first.
-      client: its id.
-      round_idx: 0-based.
-      indices: int32 `[S, B]` into the images.
-      valid: bool `[S, B]`.
+      work: of `work`, or of `private_work`; its indices point into the images.
       step_factor: see `Shared`.
     """
     shared = Shared(
@@ -276,8 +286,7 @@ class Client:
       jnp.asarray(labels),
       None if step_factor is None else jnp.float32(step_factor),
     )
-    own = work(self._seed, client, round_idx, indices=indices, valid=valid)
-    return self._train(own, client_state, shared)
+    return self._train(work, client_state, shared)
 
   def seal(
     self,

@@ -193,7 +193,7 @@ class Engine:
       symbols.close()  # The last turn's arrays make room for the update.
       # Waits; raises if a client decoded other values.
       sent = sending.result()
-    server, info = self._finish(state.server, total, len(ids), round_idx)
+    server, info = self.finish(state.server, total, len(ids), round_idx)
     clients = training.client_states(state.clients)
     kept = None
     if keep:
@@ -234,14 +234,24 @@ class Engine:
       received.append(message)
     return total, received
 
-  def _finish(
+  def finish(
     self,
     server_state: chex.ArrayTree,
     total: jax.Array,
     count: int,
     round_idx: int,
   ) -> tuple[Any, dict[str, Any]]:
-    """The server's update, and what it reports, if that is finite."""
+    """The server's update, and what it reports, if that is finite.
+
+    Args:
+      server_state: is donated.
+      total: of `aggregation`.
+      count: how many clients it is of.
+      round_idx: 0-based.
+
+    Raises:
+      FloatingPointError: what it reports is not finite.
+    """
     server, info = self.aggregation.finish(
       server_state, total, count, np.int32(round_idx)
     )

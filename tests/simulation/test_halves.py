@@ -12,7 +12,7 @@ import pytest
 import toy
 
 from fedpm_jax import codecs
-from fedpm_jax.protocol.client import Client, ForgottenError
+from fedpm_jax.protocol.client import Client, ForgottenError, work
 from fedpm_jax.protocol.server import Server
 
 METHODS = toy.methods_table()
@@ -59,10 +59,9 @@ class Federation:
         received,
         *self.data,
         self.own_states[i],
-        client=i,
-        round_idx=t,
-        indices=cohort.indices[row],
-        valid=cohort.valid[row],
+        work=work(
+          0, i, t, indices=cohort.indices[row], valid=cohort.valid[row]
+        ),
       )
       self.own_states[i] = trained.client_state
       sealed = client.seal(
