@@ -214,8 +214,9 @@ class Exchange:
       if node not in nodes:
         del self._node_of[client]
         self._absent_since[client] = self._clock()
-        # Its next node is asked anew.
+        # Its next node is asked anew, also one that was refused beside it.
         going.asked.discard(client)
+        self._ask_again_who()
     for node in sorted(nodes - self._greeted):
       self._greeted.add(node)
       who = Ask(

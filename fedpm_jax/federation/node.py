@@ -196,6 +196,10 @@ def own_data(path: pathlib.Path | str, num_classes: int) -> Dataset:
     raise ValueError(
       f'{path} must be an .npz file with the arrays {_ARRAYS}: {error}.'
     ) from error
-  return checks.checked(
-    Dataset(path.stem, images, labels, images, labels, num_classes)
-  )
+  data = Dataset(path.stem, images, labels, images, labels, num_classes)
+  try:
+    return checks.checked(data)
+  except ValueError as error:
+    # The checks call them x_train and y_train.
+    said = str(error).replace('x_train', 'images').replace('y_train', 'labels')
+    raise ValueError(f'{path}: {said}') from error
