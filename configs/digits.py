@@ -14,11 +14,11 @@ What was chosen here, and why:
   about the learning rate, also where the gradient is noise, and each move costs
   bits.  With a large eps a score moves as far as its gradient says.  The rate is
   larger in return.  Against eps 1e-8 with rate 0.13: 30 % fewer bits up, 29 %
-  fewer down, the same accuracy over rounds 20 to 30 (README.md has ten seeds).
+  fewer down, the same accuracy over rounds 20 to 30 (docs/results.md has ten seeds).
 
 Rate and eps were chosen on a part of the training set (seeds 100 to 102).
 
-Expect: test accuracy 0.98, 0.05 bits per parameter up; see README.md.
+Expect: test accuracy 0.98, 0.05 bits per parameter up; see docs/results.md.
 
     python -m fedpm_jax.train
 """

@@ -4,7 +4,7 @@ Isik et al., "Sparse random networks for communication-efficient federated
 learning", ICLR 2023.  CONV-4 (d = 1,933,258), 200 iid clients of 300 images,
 all of them in every round, 100 rounds.
 
-Meant for a GPU.  On a laptop, take 10 clients of 1,000 images (README.md says
+Meant for a GPU.  On a laptop, take 10 clients of 1,000 images (docs/results.md says
 what that gives):
 
     python -m fedpm_jax.train --config=configs/mnist.py \

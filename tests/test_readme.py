@@ -1,61 +1,127 @@
-"""The README's worked example of a new method: it is run as it stands there."""
+"""README and docs: their links, their commands, the tables that can be checked."""
 
-import pathlib
 import re
+import shlex
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import toy
+import pytest
+from whole_runs import ROOT
 
-from fedpm_jax import compressors, masks
-from fedpm_jax.prng import keys
+from fedpm_jax import cli
+from fedpm_jax.experiments import config as configs
+from fedpm_jax.experiments import config_files
+from fedpm_jax.models import network as networks
 
-README = pathlib.Path(__file__).parent.parent / 'README.md'
-
-
-def example():
-  """The factory of the code block that is said to be compressors/binary.py."""
-  text = README.read_text()
-  block = re.search(r'```python\n("""Stochastic.*?)```', text, re.S)[1]
-  namespace = {}
-  exec(compile(block, 'binary.py', 'exec'), namespace)
-  return namespace['binary']
+README = (ROOT / 'README.md').read_text()
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+EACH_PAGE = pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
 
 
-def test_the_example_is_a_method_with_no_other_change(rng, monkeypatch):
-  monkeypatch.setitem(compressors.COMPRESSORS, 'binary', example())
-  section = README.read_text().split('binary.py')[1].split('\n## ')[0]
-  flags = dict(re.findall(r'--config\.(wire\.\w+)=(\w+)', section))
-  assert flags['wire.compressor'] == 'binary'
-  row = toy.methods_table()['fedavg'] | flags
-  engine = toy.engine_of(toy.named_method(toy.network(), row))
-  state, losses = engine.init(), []
-  for t in range(8):
-    state, line, *_ = engine.run(state, toy.cohort(rng, [0, 1, 2, 3]), t)
-    losses.append(line['train/loss'])
-  assert losses[-1] < 0.9 * losses[0]
-  size = engine.method.network.layout.num_parameters
-  payload = line['uplink/bytes'] / 4 - 38  # header and checksums
-  assert payload == -(-size // 8)
+def table(first_cell):
+  """The cells of README's table whose head begins with this cell."""
+  lines = README.split(f'| {first_cell} |', 1)[1].splitlines()[2:]
+  for line in lines:
+    if not line.startswith('|'):
+      return
+    yield [cell.strip().strip('`') for cell in line.strip('|').split('|')]
 
 
-def test_the_example_has_the_mean_it_should(rng):
-  """E = u, cut to what can arrive, within 4 standard errors."""
-  layout = masks.Layout(('dense/kernel',), ((64, 1),), (64,))
-  spread = 0.01
-  update = jnp.asarray(rng.uniform(-1.5 * spread, 1.5 * spread, 64), 'float32')
-  made = example()(layout, spread=spread)
+def heading_ids(text):
+  """The anchors that GitHub gives to a page's headings."""
+  for title in re.findall(r'^#+ (.*)$', text, re.M):
+    words = re.sub(r'[^\w\- ]', '', title.lower())
+    yield words.replace(' ', '-')
 
-  def arrived(words):
-    key = keys.wrap(words)
-    symbols = made.compress(key, update, update)
-    return made.decompress(key, symbols, update)
 
-  words = keys.words(0, keys.Purpose.UPLINK, client=np.arange(4000))
-  got = np.asarray(jax.jit(jax.vmap(arrived))(words), np.float64)
-  error = got.std(0) / 4000**0.5
-  expected = np.clip(np.asarray(update, np.float64), -spread, spread)
-  # A chance is never quite 0 or 1, but a multiple of 1/65536.
-  assert (np.abs(got.mean(0) - expected) < 4 * error + spread / 2**15).all()
-  assert np.allclose(np.abs(got), spread)
+def test_the_readme_is_short_enough_to_be_read():
+  assert len(README.splitlines()) <= 220
+
+
+@EACH_PAGE
+def test_every_link_leads_somewhere(page):
+  for target in re.findall(r'\]\(([^)\s]+)\)', page.read_text()):
+    if target.startswith('http'):
+      continue
+    name, _, anchor = target.partition('#')
+    path = page.parent / name if name else page
+    assert path.exists(), target
+    if anchor:
+      assert anchor in heading_ids(path.read_text()), target
+
+
+@EACH_PAGE
+def test_every_page_is_narrow(page):
+  """But for tables and addresses, which no break may cut."""
+  blocks = re.sub(r'```.*?```', '', page.read_text(), flags=re.S)
+  for line in blocks.splitlines():
+    whole = line.startswith(('|', '    ')) or 'https://' in line
+    assert whole or len(line) <= 110, line
+
+
+@EACH_PAGE
+def test_every_flag_of_a_command_is_one(page):
+  """Of `fedpm train`: a configuration's name, keys with values."""
+  text = page.read_text().replace('\\\n', ' ')
+  commands = re.findall(r'(?:fedpm|fedpm_jax\.)\s*train\b([^\n`|#]*)', text)
+  for command in commands:
+    words = [w for w in shlex.split(command) if w.startswith('--')]
+    words = [w.replace('=N', '=0').replace('=W', '=0') for w in words]
+    flags = cli.Flags(config='digits', workdir='', list=False)
+    cli.configuration(cli.parse(words, flags, None))
+
+
+@pytest.mark.parametrize('name', ['digits', 'cifar10'])
+def test_the_table_of_hyperparameters_is_the_configuration(name):
+  config = config_files.read(name).config
+  column = {'digits': 1, 'cifar10': 2}[name]
+  rows = list(table('key'))
+  assert len(rows) > 10
+  for row in rows:
+    assert str(configs.get(config, row[0])) == row[column], row[0]
+
+
+@pytest.mark.parametrize('name', ['digits', 'mnist', 'emnist', 'cifar10'])
+def test_the_table_of_data_is_the_configuration(name):
+  config = config_files.read(name).config
+  rows = {row[0]: row[1:] for row in table('`--config=` | clients')}
+  clients, cohort, split, _ = rows[name]
+  assert int(clients) == config.num_clients
+  assert int(cohort) == config.clients_per_round
+  assert split == config.data.partition
+
+
+IMAGES = {
+  '`conv4`, digits': ((8, 8, 1), 10),
+  '`conv4`, MNIST': ((28, 28, 1), 10),
+  '`conv4`, EMNIST': ((28, 28, 1), 47),
+  '`conv6`, CIFAR-10': ((32, 32, 3), 10),
+  '`conv10`, CIFAR-100': ((32, 32, 3), 100),
+}
+
+
+def test_the_table_of_models_is_right():
+  rows = re.findall(
+    r'^\| (`conv\d+`, [\w-]+) \| (\d+) conv, (\d+) dense \| (\S+) \|'
+    r' ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$',
+    README,
+    re.M,
+  )
+  assert [row[0] for row in rows] == list(IMAGES)
+  for name, convolutions, dense, image, *numbers in rows:
+    shape, classes = IMAGES[name]
+    layout = networks.build(
+      networks.Spec(
+        model=re.match('`(.*)`', name)[1],
+        image_shape=shape,
+        num_classes=classes,
+        seed=0,
+        weight_kind='normal',
+        weight_gain=1.0,
+      )
+    ).layout
+    kernels = [n for n in layout.names if n.endswith('kernel')]
+    assert sum('conv' in n for n in kernels) == int(convolutions)
+    assert sum('dense' in n for n in kernels) == int(dense)
+    assert image == 'x'.join(map(str, shape))
+    d = layout.num_parameters
+    found = [int(number.replace(',', '')) for number in numbers]
+    assert found == [d, 4 * d, -(-d // 8)]

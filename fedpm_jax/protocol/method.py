@@ -164,7 +164,7 @@ def _check_sorts(method: Method, names: Names) -> None:
       f'config.algorithm = {names.algorithm!r} sends a {algorithm.update} and'
       f' expects a {algorithm.aggregated}, config.wire.compressor ='
       f' {names.compressor!r} turns a {compressor.update} into a'
-      f' {compressor.aggregated}: see the table of methods in README.md.'
+      f' {compressor.aggregated}: see the table in docs/methods.md.'
     )
 
 

@@ -1,7 +1,7 @@
 """What a process asks of its machine, before JAX has started.
 
 Nobody should have to set environment variables to get the speed that the
-README promises, so the program's entry points call these.  And no environment
+docs/performance.md promises, so the program's entry points call these.  And no environment
 variable changes the numbers of a run: what would is refused.
 """
 

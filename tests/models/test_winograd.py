@@ -64,7 +64,7 @@ def test_groups_divide_the_batch_and_fit(batch, side, inputs, outputs):
 
 
 def test_groups_of_the_networks_of_the_paper():
-  """CONV-6, batch 128: what was measured; see README."""
+  """CONV-6, batch 128: what was measured; see docs/performance.md."""
   pairs = (32, 64), (16, 128), (8, 256)
   sizes = [
     winograd.group_size((128, side, side, width), (3, 3, width, width))
