@@ -85,7 +85,7 @@ def test_a_round_that_failed_says_that_its_state_is_gone(monkeypatch):
   saved = jax.device_get(run.state)
   expected = [row['train/loss'] for row in run.rounds()]
   run.set_state(saved, 0)
-  monkeypatch.setattr(run.engine, '_finish', lambda *_: 1 / 0)
+  monkeypatch.setattr(run.engine, 'finish', lambda *_: 1 / 0)
   with pytest.raises(ZeroDivisionError):
     run.run_round()
   with pytest.raises(RuntimeError, match=r'Round 1 failed.* set_state\('):
