@@ -340,7 +340,7 @@ def test_only_masks_with_dithers_are_kept(rng):
 def test_a_turns_arrays_go_before_the_servers_update(rng, monkeypatch):
   """At CONV-10's size they are hundreds of megabytes."""
   engine = toy.engine()
-  turns, finish, alive = engine.trainer.turns, engine._finish, []
+  turns, finish, alive = engine.trainer.turns, engine.finish, []
 
   def watched(*args, **options):
     for turn in turns(*args, **options):
@@ -354,7 +354,7 @@ def test_a_turns_arrays_go_before_the_servers_update(rng, monkeypatch):
     return finish(*args)
 
   monkeypatch.setattr(engine.trainer, 'turns', watched)
-  monkeypatch.setattr(engine, '_finish', counted)
+  monkeypatch.setattr(engine, 'finish', counted)
   engine.run(engine.init(), toy.cohort(rng, [0, 1, 2, 3]), 0)
   assert alive[-1] == 0
 
