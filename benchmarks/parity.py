@@ -205,7 +205,9 @@ def main() -> None:
   parser.add_argument('--task', nargs='+', choices=TASKS, default=['mnist'])
   parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
   parser.add_argument('--who', nargs='+', choices=WHO, default=list(WHO))
-  parser.add_argument('--data-dir', help='prepared data, see docs/configuration.md')
+  parser.add_argument(
+    '--data-dir', help='prepared data, see docs/configuration.md'
+  )
   parser.add_argument('--device', default='cpu', help='of theirs: cpu or cuda')
   parser.add_argument('--threads', type=int, default=0, help='of theirs')
   parser.add_argument('--out', default='results/parity', help='a folder')
