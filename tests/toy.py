@@ -70,10 +70,21 @@ def method(net, *, uplink='dither', downlink='theta_news', **options):
   )
 
 
+# Ways to run a method that are no part of the comparison: the same laws hold.
+VARIANTS = {
+  'fedpm_private': {
+    'wire.compressor': 'randomised_response',
+    'randomised_response.epsilon': 2.0,
+    'wire.uplink': 'per_level',
+    'wire.private_randomness': True,
+  },
+}
+
+
 def methods_table():
-  """METHODS of configs/methods.py."""
+  """METHODS of configs/methods.py, and VARIANTS."""
   folder = pathlib.Path(__file__).parent.parent / 'configs'
-  return config_files.load(folder / 'methods.py').METHODS
+  return config_files.load(folder / 'methods.py').METHODS | VARIANTS
 
 
 def named_method(net, overrides, optimizer=None):

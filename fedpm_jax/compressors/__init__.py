@@ -10,6 +10,7 @@ from fedpm_jax.compressors import (
   mask_delta,
   mrn,
   qsgd,
+  randomised_response,
   relative_entropy,
   sign,
   terngrad,
@@ -18,6 +19,7 @@ from fedpm_jax.compressors import (
 # A new compressor is a file and a row: (layout, options) -> compressor.
 COMPRESSORS: dict[str, Callable[..., base.Compressor]] = {
   'bernoulli': bernoulli.bernoulli,
+  'randomised_response': randomised_response.randomised_response,
   'relative_entropy': relative_entropy.relative_entropy,
   'mask_delta': mask_delta.mask_delta,
   'mask': identity.mask,

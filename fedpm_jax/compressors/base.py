@@ -41,6 +41,9 @@ class Compressor(NamedTuple):
       client's random numbers.
     mask_is_dithered: that mask is `bits16(key) < update`.  The server can then
       guess it from the key and theta, which codecs that need a guess rely on.
+    flips: how often, out of 65536, the client flips a bit of its mask on purpose,
+      with random numbers of its own.  Only where masks are added up; what they
+      add up to is then freed of the bias, see `protocol.aggregate`.
     check: (symbols, in NumPy) -> why no client can have sent them; empty if one
       can.  It is called with what arrived, before `decompress`.  Of a 'delta'
       it refuses what decompresses to more than MAX_CHANGE.
@@ -55,4 +58,5 @@ class Compressor(NamedTuple):
   symbols_are_the_mask: bool = False
   needs_shared_key: bool = False
   mask_is_dithered: bool = False
+  flips: int = 0
   check: Callable[[np.ndarray], str] = lambda symbols: ''
