@@ -31,6 +31,7 @@ from fedpm_jax.prng import keys
 from fedpm_jax.protocol import aggregate, model_file
 from fedpm_jax.protocol.foresight import Foresight
 from fedpm_jax.reports import codec_costs
+from fedpm_jax.simulation import privacy
 from fedpm_jax.simulation.rounds import (
   Cohort,
   Engine,
@@ -115,6 +116,7 @@ class Experiment:
       chunk=config.execution.chunk,
       step_factor=build.step_factor(config),
     )
+    self._privacy = privacy.meter_of(self.engine.method.compressor)
     self._evaluate = evaluation.make(
       config, self.dataset, self.engine, mesh, self.client_examples
     )
@@ -184,17 +186,14 @@ class Experiment:
     )
     self._state, self._foreseen = done.state, done.foreseen
     self.next_round, self._failed = t + 1, False
+    if self._privacy:
+      spent = self._privacy(self._most_rounds(t))
+      done = done._replace(metrics=done.metrics | spent)
     return done
 
   def cohort(self, round_idx: int) -> Cohort:
     """Who takes part in a round, and on which examples."""
-    config = self.config
-    ids = keys.cohort(
-      config.seed,
-      round_idx,
-      num_clients=config.num_clients,
-      clients_per_round=config.clients_per_round,
-    )
+    config, ids = self.config, self._ids(round_idx)
     plan = batches.plan(
       self.client_examples,
       ids,
@@ -204,6 +203,20 @@ class Experiment:
       batch_size=config.batch_size,
     )
     return Cohort(ids, plan.indices, plan.valid)
+
+  def _ids(self, round_idx: int) -> np.ndarray:
+    """Who takes part in a round, int32 `[K]`."""
+    return keys.cohort(
+      self.config.seed,
+      round_idx,
+      num_clients=self.config.num_clients,
+      clients_per_round=self.config.clients_per_round,
+    )
+
+  def _most_rounds(self, round_idx: int) -> int:
+    """In how many rounds until this one the most frequent client took part."""
+    ids = [self._ids(t) for t in range(round_idx + 1)]
+    return int(np.bincount(np.concatenate(ids)).max())
 
   def evaluate(self) -> dict[str, float]:
     """Accuracy and loss of the present networks on the test set."""
