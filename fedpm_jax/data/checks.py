@@ -4,7 +4,7 @@ What is wrong is said in one line, before anything is trained: what was got,
 what was expected, what to do.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from zlib_ng import zlib_ng
@@ -53,6 +53,31 @@ def checked(dataset: Dataset) -> Dataset:
     y_train=dataset.y_train.astype(np.int32),
     y_test=dataset.y_test.astype(np.int32),
   )
+
+
+def checked_clients(
+  given: Sequence[np.ndarray], num_clients: int, num_examples: int
+) -> list[np.ndarray]:
+  """A client split of one's own; ValueError where it does not fit."""
+  if len(given) != num_clients:
+    raise ValueError(
+      f'clients must be config.num_clients = {num_clients} arrays of indices,'
+      f' got {len(given)}.'
+    )
+  parts = []
+  for i, part in enumerate(given):
+    part = np.asarray(part)
+    if part.ndim != 1 or not np.issubdtype(part.dtype, np.integer):
+      raise ValueError(
+        f'clients[{i}] must be integers [n], got {part.dtype} {part.shape}.'
+      )
+    if not part.size or part.min() < 0 or part.max() >= num_examples:
+      raise ValueError(
+        f'clients[{i}] must hold indices in [0, {num_examples}), at least one,'
+        f' got {part.size} of them.'
+      )
+    parts.append(part.astype(np.int32))
+  return parts
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -223,7 +223,9 @@ def clients(
     ValueError: the split is impossible, or one's own does not fit the data.
   """
   if parts.clients is not None:
-    return _checked_clients(parts.clients, config.num_clients, len(labels))
+    return checks.checked_clients(
+      parts.clients, config.num_clients, len(labels)
+    )
   return partition.split(
     config.data.partition,
     labels,
@@ -373,28 +375,3 @@ def _check_gradients_suffice(
       f'{name} needs more than gradients, which is all that local training has:'
       f' {reason} Use adam or sgd, for example.'
     ) from error
-
-
-def _checked_clients(
-  given: Sequence[np.ndarray], num_clients: int, num_examples: int
-) -> list[np.ndarray]:
-  """A client split of one's own; ValueError where it does not fit."""
-  if len(given) != num_clients:
-    raise ValueError(
-      f'clients must be config.num_clients = {num_clients} arrays of indices,'
-      f' got {len(given)}.'
-    )
-  parts = []
-  for i, part in enumerate(given):
-    part = np.asarray(part)
-    if part.ndim != 1 or not np.issubdtype(part.dtype, np.integer):
-      raise ValueError(
-        f'clients[{i}] must be integers [n], got {part.dtype} {part.shape}.'
-      )
-    if not part.size or part.min() < 0 or part.max() >= num_examples:
-      raise ValueError(
-        f'clients[{i}] must hold indices in [0, {num_examples}), at least one,'
-        f' got {part.size} of them.'
-      )
-    parts.append(part.astype(np.int32))
-  return parts
