@@ -234,3 +234,29 @@ def test_parity_without_the_authors_code_says_how_to_get_it(
   rounds = parity.their_rounds(fp.Experiment(config), arguments)
   with pytest.raises(SystemExit, match='git clone'):
     next(rounds)
+
+
+def test_poison_tells_what_a_bound_saves(benchmarks, monkeypatch):
+  import poison
+
+  tiny = {'num_clients': 2, 'clients_per_round': 2, 'data.max_examples': 8}
+  settings = poison.SETTINGS | tiny | {'model': 'cnn', 'rounds': 1}
+  monkeypatch.setattr(poison, 'SETTINGS', settings)
+  monkeypatch.setattr(poison, 'CLIENTS', 2)
+  monkeypatch.setattr(poison, 'ROUNDS', 1)
+  rows = poison.rows_of('iid', 'ones', 0.5, 0, poison.BOUND)
+  assert [row['kind'] for row in rows] == list(poison.FAR)
+  for row in rows:
+    assert (row['poisoned_left_out'], row['honest_left_out']) == (1, 0)
+    assert row['poisoned_nearest'] > 0.1
+    assert row['honest_farthest'] == 0
+  near = poison.rows_of('iid', 'within the bound', 0.5, 0, poison.BOUND)
+  # Nobody was left out, so it is the run without the bound, too.
+  assert [row['bound'] for row in near] == [poison.BOUND, 0.0]
+  assert 0.9 * poison.BOUND < near[0]['poisoned_nearest'] <= poison.BOUND
+  cells = [('iid', kind, 0.5) for kind in ('coins', 'within the bound')]
+  monkeypatch.setattr(poison, 'CELLS', cells)
+  *_, last = poison.table([*rows, *near]).splitlines()
+  # Of the coins there is no run without the bound.
+  assert last.startswith('| iid | within the bound | 50% | ')
+  assert ' | 0 of 1 | 0 of 1 | ' in last

@@ -96,7 +96,15 @@ def named_method(net, overrides, optimizer=None):
   return build.method(config, net, build.Parts(optimizer=optimizer))
 
 
-def engine_of(method, *, chunk=1, turn=0, num_clients=4, clients_per_round=4):
+def engine_of(
+  method,
+  *,
+  chunk=1,
+  turn=0,
+  num_clients=4,
+  clients_per_round=4,
+  max_distance=0.0,
+):
   """An engine of any method on the tiny data."""
   images, labels = data(np.random.default_rng(0))
   return rounds.Engine(
@@ -108,6 +116,7 @@ def engine_of(method, *, chunk=1, turn=0, num_clients=4, clients_per_round=4):
     mesh=rounds.make_mesh(clients_per_round),
     chunk=chunk,
     turn=turn,
+    max_distance=max_distance,
   )
 
 

@@ -30,6 +30,7 @@ from fedpm_jax.masks import Layout
 from fedpm_jax.models import lowering
 from fedpm_jax.models import network as networks
 from fedpm_jax.models.network import Network
+from fedpm_jax.protocol import robust
 from fedpm_jax.protocol.method import Method, Names, compose
 
 
@@ -147,7 +148,7 @@ def method(config: Config, network: Network, parts: Parts = NO_PARTS) -> Method:
     algorithm = _made(config, name, algorithm_row, network, optimizer_, **given)
   names = _names(config, parts)
   evaluation.check(config, algorithm, names['algorithm'])
-  return compose(
+  made = compose(
     network,
     algorithm,
     compressor,
@@ -156,6 +157,8 @@ def method(config: Config, network: Network, parts: Parts = NO_PARTS) -> Method:
     private_randomness=config.wire.private_randomness,
     names=Names(*(names[k] for k in Names._fields)),
   )
+  robust.check(made, config.robust.max_distance)
+  return made
 
 
 def optimizer(

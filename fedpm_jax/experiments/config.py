@@ -90,6 +90,11 @@ KEYS: dict[str, Option] = {
     0,
     decides=False,
   ),
+  'robust.max_distance': option(
+    0.0,
+    'a mask farther from theta counts for nothing, 0.02 say; 0: all count',
+    0,
+  ),
   'execution.lowering': option(
     'auto', 'of convolutions: auto, winograd, mixed, im2col or lax'
   ),

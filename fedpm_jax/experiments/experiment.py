@@ -115,6 +115,7 @@ class Experiment:
       mesh=mesh,
       chunk=config.execution.chunk,
       step_factor=build.step_factor(config),
+      max_distance=config.robust.max_distance,
     )
     self._privacy = privacy.meter_of(self.engine.method.compressor)
     self._evaluate = evaluation.make(

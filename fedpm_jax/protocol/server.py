@@ -6,7 +6,8 @@
     aggregation  start, add one client's symbols after another, finish
 
 A message that raises WireError counts for nothing: its client is left out of K,
-and of the next `Held`.
+and of the next `Held`.  So is the client of a mask that `robust` finds too far
+from theta.
 
 Dimensions: M clients in the population, K in the cohort, d parameters, n
 symbols.

@@ -38,6 +38,7 @@ UNITS = {
   'mask/density': 'share of ones in the masks that were sent',
   'privacy/epsilon_bit': 'of randomised response, one bit in one round',
   'privacy/epsilon_bit_total': 'of one position, all rounds, worst client',
+  'robust/left_out': 'clients whose masks were too far from theta to count',
   'server/theta_mean': 'mean of theta after the round',
   'server/step_norm': "l2 norm of the round's step of dense weights",
   'server/agreement': 'share of votes that are those of the majority',

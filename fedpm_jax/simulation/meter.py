@@ -44,6 +44,7 @@ def metrics(
   received: list[Received],
   info: dict[str, Any],
   clock: Clock,
+  left_out: int | None = None,
 ) -> dict[str, float]:
   """The metrics of a round, named as in `reports.records.UNITS`.
 
@@ -55,6 +56,8 @@ def metrics(
     received: the K messages.
     info: what the server reports.
     clock: of the round.
+    left_out: how many of the K masks were too far from theta to count; None
+      where no bound is set.
   """
   count = len(received)
   loss, correct, examples = (
@@ -77,6 +80,8 @@ def metrics(
     found['uplink/bpp_entropy'] = float(np.mean(estimates))
     found['mask/density'] = float(np.mean(densities))
   found |= {f'server/{name}': float(x) for name, x in info.items()}
+  if left_out is not None:
+    found['robust/left_out'] = left_out
   found |= clock.times()
   coding = sum(message.seconds for message in received)
   found['time/wire_s'] = sent.seconds + coding

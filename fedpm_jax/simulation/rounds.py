@@ -6,7 +6,8 @@
     training     one jit: a turn of clients trains and compresses; symbols leave
                  the device packed
     uplink       K messages, sealed, metered, opened in threads
-    aggregation  only what was decoded is added up; then one update
+    aggregation  only what was decoded, and lies near theta if a bound is set,
+                 is added up; then one update
 
 Dimensions: M clients in the population, K in the cohort, d parameters.
 """
@@ -18,7 +19,9 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
+from fedpm_jax.protocol import robust
 from fedpm_jax.protocol.client import Client
 from fedpm_jax.protocol.foresight import Foreseen
 from fedpm_jax.protocol.method import Method
@@ -96,6 +99,7 @@ class Engine:
     chunk: int = 1,
     turn: int = 0,
     step_factor: Callable[[int], float] | None = None,
+    max_distance: float = 0.0,
   ):
     """Compiles nothing yet, but puts the data on the devices.
 
@@ -110,10 +114,13 @@ class Engine:
       turn: see `cohort.Trainer`.
       step_factor: (round_idx) -> the factor on the optimiser's steps in that
         round; None where it is always 1.
+      max_distance: masks farther from theta count for nothing, see
+        `protocol.robust`; 0: every mask counts.
     """
     self.method = method
     self.mesh = mesh
     self._num_clients = num_clients
+    self._max_distance = max_distance
     self.trainer = Trainer(
       method,
       seed=seed,
@@ -188,18 +195,19 @@ class Engine:
       )
       # Nothing has run yet but the broadcast.  Reading `arriving` trains, seals
       # and opens, client by client, and fills `guess_sum` on the way.
-      uplink_keys = self.server.uplink_keys(ids, round_idx)
-      total, received = self._add_up(arriving, payload, uplink_keys, keep)
+      total, received, members = self._add_up(
+        arriving, payload, ids, round_idx, keep
+      )
       symbols.close()  # The last turn's arrays make room for the update.
       # Waits; raises if a client decoded other values.
       sent = sending.result()
-    server, info = self.finish(state.server, total, len(ids), round_idx)
+    server, info = self.finish(state.server, total, len(members), round_idx)
     clients = training.client_states(state.clients)
     kept = None
     if keep:
       kept = self._kept(round_idx, ids, payload, received, held)
     if self.method.downlink_needs_memory:
-      held = self.server.held_after(payload, ids, self._num_clients)
+      held = self.server.held_after(payload, members, self._num_clients)
     metrics = meter.metrics(
       round_idx,
       size=self.method.network.layout.num_parameters,
@@ -208,6 +216,7 @@ class Engine:
       received=received,
       info=info,
       clock=clock,
+      left_out=len(ids) - len(members) if self._max_distance else None,
     )
     return Round(
       State(server, clients, held),
@@ -220,19 +229,36 @@ class Engine:
     self,
     arriving: Iterator[link.Received],
     payload: np.ndarray,
-    uplink_keys: np.ndarray,
+    ids: np.ndarray,
+    round_idx: int,
     keep: bool,
-  ) -> tuple[jax.Array, list[link.Received]]:
-    """The sum of what arrives; messages without their symbols, unless kept."""
+  ) -> tuple[jax.Array, list[link.Received], np.ndarray]:
+    """The sum of what arrives; the messages; whose symbols were added up.
+
+    Messages are without their symbols, unless those are kept.
+    """
     total, on_device = self.aggregation.start(), jnp.asarray(payload)
-    received = []
-    for message in arriving:
-      key_words = uplink_keys[len(received)]
-      total = self.aggregation.add(total, key_words, message.symbols, on_device)
+    uplink_keys = self.server.uplink_keys(ids, round_idx)
+    bound = self._max_distance
+    distance = lambda symbols: 0.0
+    if bound:
+      sizes = self.method.compressor.sizes
+      distance = robust.distance_from(payload, sizes)
+    received, far = [], {}
+    for message, client, key_words in zip(
+      arriving, ids.tolist(), uplink_keys, strict=True
+    ):
+      symbols, apart = message.symbols, distance(message.symbols)
+      if apart > bound:
+        far[client] = apart
+      else:
+        total = self.aggregation.add(total, key_words, symbols, on_device)
       if not keep:
         message = message._replace(symbols=np.zeros(0, np.uint8))
       received.append(message)
-    return total, received
+    if far:
+      logging.warning('%s', robust.account(far, bound, round_idx))
+    return total, received, np.setdiff1d(ids, list(far))
 
   def finish(
     self,
@@ -252,6 +278,8 @@ class Engine:
     Raises:
       FloatingPointError: what it reports is not finite.
     """
+    if not count:  # Nobody was added up, so there is nothing to learn.
+      return server_state, {}
     server, info = self.aggregation.finish(
       server_state, total, count, np.int32(round_idx)
     )
