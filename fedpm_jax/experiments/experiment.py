@@ -187,14 +187,11 @@ class Experiment:
     )
     self._state, self._foreseen = done.state, done.foreseen
     self.next_round, self._failed = t + 1, False
-    if self._privacy:
-      spent = self._privacy(self._most_rounds(t))
-      done = done._replace(metrics=done.metrics | spent)
-    return done
+    return done._replace(metrics=done.metrics | self.privacy_spent(t))
 
   def cohort(self, round_idx: int) -> Cohort:
     """Who takes part in a round, and on which examples."""
-    config, ids = self.config, self._ids(round_idx)
+    config, ids = self.config, self.cohort_ids(round_idx)
     plan = batches.plan(
       self.client_examples,
       ids,
@@ -205,7 +202,7 @@ class Experiment:
     )
     return Cohort(ids, plan.indices, plan.valid)
 
-  def _ids(self, round_idx: int) -> np.ndarray:
+  def cohort_ids(self, round_idx: int) -> np.ndarray:
     """Who takes part in a round, int32 `[K]`."""
     return keys.cohort(
       self.config.seed,
@@ -214,10 +211,15 @@ class Experiment:
       clients_per_round=self.config.clients_per_round,
     )
 
-  def _most_rounds(self, round_idx: int) -> int:
-    """In how many rounds until this one the most frequent client took part."""
-    ids = [self._ids(t) for t in range(round_idx + 1)]
-    return int(np.bincount(np.concatenate(ids)).max())
+  def privacy_spent(self, round_idx: int) -> dict[str, float]:
+    """The metrics `privacy/...` after a round; empty where no bit is flipped.
+
+    They are of the client that was asked in most rounds until then.
+    """
+    if not self._privacy:
+      return {}
+    ids = [self.cohort_ids(t) for t in range(round_idx + 1)]
+    return self._privacy(int(np.bincount(np.concatenate(ids)).max()))
 
   def evaluate(self) -> dict[str, float]:
     """Accuracy and loss of the present networks on the test set."""

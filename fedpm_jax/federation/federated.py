@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -20,7 +19,6 @@ from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.experiment import Experiment
 from fedpm_jax.federation import agreement, exchange
 from fedpm_jax.federation.envelope import Answer, Ask
-from fedpm_jax.prng import keys
 from fedpm_jax.simulation import link, meter
 from fedpm_jax.simulation.rounds import Round, State
 
@@ -103,6 +101,7 @@ class Federated(Experiment):
 
   def _end(self, turn: 'Turn', answers: exchange.Answers) -> Round:
     state, metrics = turn.finish(answers)
+    metrics |= self.privacy_spent(self.next_round)
     self.set_state(state, self.next_round + 1)
     return Round(state, metrics)
 
@@ -122,13 +121,8 @@ class Turn:
       run: whose state the round starts from.
     """
     self._clock = meter.Clock()
-    self._run, self._t, config = run, run.next_round, run.config
-    self._ids = keys.cohort(
-      config.seed,
-      self._t,
-      num_clients=config.num_clients,
-      clients_per_round=config.clients_per_round,
-    ).tolist()
+    self._run, self._t = run, run.next_round
+    self._ids = run.cohort_ids(self._t).tolist()
     self._server, self._method = run.engine.server, run.engine.method
     self._state = run.state
     self._payload = self._server.payload(self._state.server)
@@ -190,21 +184,18 @@ class Turn:
     Raises:
       FloatingPointError: the server's report is not finite.
     """
-    server = self._server
     self._clock.turn_is_trained()
     # In the order of the cohort: sums of floats depend on it.
     ids = np.array([i for i in self._ids if i in answers.taken])
-    total, on_device = server.aggregation.start(), jnp.asarray(self._payload)
     received, sums = zip(*(answers.taken[i] for i in ids.tolist()), strict=True)
-    words = server.uplink_keys(ids, self._t)
-    for key, message in zip(words, received, strict=True):
-      total = server.aggregation.add(total, key, message.symbols, on_device)
-    new, info = self._run.engine.finish(
-      self._state.server, total, len(ids), self._t
+    engine, config = self._run.engine, self._run.config
+    total, _, members = engine.add_up(
+      iter(received), self._payload, ids, self._t
     )
+    new, info = engine.finish(self._state.server, total, len(members), self._t)
     held = self._held
     if self._method.downlink_needs_memory:
-      held = server.held_after(self._payload, ids, self._run.config.num_clients)
+      held = self._server.held_after(self._payload, members, config.num_clients)
     # Of all clients that it was sent to, whether they have answered or not.
     lengths = [sum(each) for each in answers.messages_down.values()]
     metrics = meter.metrics(
@@ -215,6 +206,7 @@ class Turn:
       received=list(received),
       info=info,
       clock=self._clock,
+      left_out=len(ids) - len(members) if config.robust.max_distance else None,
     )
     metrics |= {f'federation/{k}': answers.counts[k] for k in exchange.EVENTS}
     metrics['federation/answers'] = len(ids)

@@ -195,8 +195,8 @@ class Engine:
       )
       # Nothing has run yet but the broadcast.  Reading `arriving` trains, seals
       # and opens, client by client, and fills `guess_sum` on the way.
-      total, received, members = self._add_up(
-        arriving, payload, ids, round_idx, keep
+      total, received, members = self.add_up(
+        arriving, payload, ids, round_idx, keep=keep
       )
       symbols.close()  # The last turn's arrays make room for the update.
       # Waits; raises if a client decoded other values.
@@ -225,17 +225,25 @@ class Engine:
       kept,
     )
 
-  def _add_up(
+  def add_up(
     self,
     arriving: Iterator[link.Received],
     payload: np.ndarray,
     ids: np.ndarray,
     round_idx: int,
-    keep: bool,
+    *,
+    keep: bool = False,
   ) -> tuple[jax.Array, list[link.Received], np.ndarray]:
     """The sum of what arrives; the messages; whose symbols were added up.
 
     Messages are without their symbols, unless those are kept.
+
+    Args:
+      arriving: the K messages, one after another.
+      payload: what the round started from, `[d]`.
+      ids: int `[K]`, who sent them.
+      round_idx: 0-based.
+      keep: whether the symbols are.
     """
     total, on_device = self.aggregation.start(), jnp.asarray(payload)
     uplink_keys = self.server.uplink_keys(ids, round_idx)

@@ -164,9 +164,13 @@ def test_account_names_the_round_and_the_clients():
   )
 
 
-@pytest.mark.parametrize('name', toy.methods_table())
+METHODS = toy.methods_table()
+
+
+@pytest.mark.parametrize('name', METHODS)
 def test_a_bound_is_for_masks_that_are_drawn_from_theta(name):
-  config = fp.config(f'methods:{name}')
+  config = fp.config()
+  config.update_from_flattened_dict(METHODS[name])
   build.check(config)
   config.robust.max_distance = 0.02
   if config.algorithm == 'fedpm' and config.wire.compressor == 'bernoulli':
