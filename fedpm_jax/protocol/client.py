@@ -237,12 +237,21 @@ class Client:
         last round.
       expected: of the payload; worked out from the memory where it is None.
 
+    Returns:
+      The payload `[d]`, any theta or any finite floats: which weights clients
+      start from is the server's to choose.  And the memory for the next round.
+
     Raises:
-      ForgottenError: the message is for a client that remembers.
+      ForgottenError: the message is due, but for a client that remembers.
       WireError: it is not the message that is due.
     """
     codec = codecs.CODECS[self._codec_of(message)]
+    fields = headers.downlink_fields(self._method, codec.name, round_idx)
     if 'expected' in codec.needs and expected is None:
+      # Junk is found first: it is no reason to ask for the whole payload, and
+      # what to expect is expensive to work out.
+      size = self._method.network.layout.num_parameters
+      wire.check(message, size, **fields)
       if memory is None or memory.round_idx != round_idx - 1:
         held = 'none' if memory is None else f'that of round {memory.round_idx}'
         raise ForgottenError(
@@ -250,11 +259,8 @@ class Client:
           f' {round_idx - 1}, got {held}. Ask for the whole one.'
         )
       expected = self._foresight.expected(memory.q, last_ids, round_idx)
-    payload = wire.decode(
-      message,
-      headers.downlink_side(self._method, codec.name, expected),
-      **headers.downlink_fields(self._method, codec.name, round_idx),
-    )
+    side = headers.downlink_side(self._method, codec.name, expected)
+    payload = wire.decode(message, side, **fields)
     if not self._method.downlink_needs_memory:
       return payload, None
     return payload, Memory(round_idx, payload)

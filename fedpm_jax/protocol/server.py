@@ -131,13 +131,13 @@ class Server:
         these symbols.
     """
     method = self._method
+    fields = headers.uplink_fields(method, round_idx, client)
     if guess is None and method.dithers_are_shared:
+      # A guess is expensive, so junk must be found before it.
+      wire.check(message, sum(method.compressor.sizes), **fields)
       (guess,) = self.foresight.guesses(payload, np.array([client]), round_idx)
-    symbols = wire.decode(
-      message,
-      headers.uplink_side(method, payload, guess),
-      **headers.uplink_fields(method, round_idx, client),
-    )
+    side = headers.uplink_side(method, payload, guess)
+    symbols = wire.decode(message, side, **fields)
     problem = method.compressor.check(symbols)
     if problem:
       raise codecs.WireError(f'symbols of client {client}: {problem}.')
