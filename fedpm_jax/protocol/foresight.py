@@ -120,6 +120,7 @@ class Foresight:
     if not (
       self._method.payload_is_foreseen
       and round_idx
+      and len(ids)  # Nobody's mask can be guessed.
       and algorithm.depends_only_on_round(last)
     ):
       return theta_news.by_level(np.asarray(q))
