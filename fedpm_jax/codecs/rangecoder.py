@@ -9,8 +9,9 @@ constriction 0.4.2 and 0.5.0; golden tests pin them.
 
 The stream knows neither its length nor whether it is intact.  `Reader.finish`
 finds leftover words, except one word after the true end: a range coder cannot
-tell it from its own tail (`maybe_exhausted`).  Whoever needs more adds a length
-and a checksum, as `protocol.wire` does.
+tell it from its own tail (`maybe_exhausted`).  Words that are missing are read
+as zeros.  Whoever needs more adds a length and a checksum, as `protocol.wire`
+does.
 """
 
 import contextlib
@@ -70,6 +71,7 @@ class Reader:
         f' {_WORD.itemsize}.'
       )
     words = np.frombuffer(payload, _WORD).astype(np.uint32)
+    self._is_empty, self._has_read = not words.size, False
     with _wire_errors():
       self._coder = stream.queue.RangeDecoder(words)
 
@@ -77,6 +79,7 @@ class Reader:
     """The next `count` bits, bool `[count]`; q as in `Writer.bits`."""
     if not count:
       return np.zeros(0, np.bool_)
+    self._has_read = True
     # With one q for all bits constriction wants their number; with one q for
     # each bit it takes the number from these.
     model, *each = _bernoulli(q)
@@ -88,12 +91,15 @@ class Reader:
     # As in the writer: an alphabet of one symbol left no bits.
     if not count or counts.size == 1:
       return np.zeros(count, np.int32)
+    self._has_read = True
     with _wire_errors():
       return self._coder.decode(_categorical(counts), count)
 
   def finish(self) -> None:
     """Raises WireError where words are left over."""
-    if not self._coder.maybe_exhausted():
+    # A decoder has two words in its hands before it has read anything.
+    done = self._coder.maybe_exhausted() if self._has_read else self._is_empty
+    if not done:
       raise base.WireError(
         'range coder: payload goes on after the last symbol.'
       )
