@@ -215,13 +215,15 @@ def _decode_news(
   # Every difference lies between -(n - 1) and n - 1, plus n.
   if (
     not 1 <= lowest < 2 * n
-    or min(alphabets) < 1
+    or alphabets.min() < 1
     or first.min() != 0
     or (lowest + (first + alphabets).max() > 2 * n)
   ):
+    highest = lowest + (first + alphabets).max() - 1
     raise base.WireError(
-      f'theta_news: differences: expected within {2 * n - 1} numbers, got'
-      f' {alphabets.tolist()} of them from {first.tolist()} on.'
+      f'theta_news: differences: got {alphabets.min()} of a context, from'
+      f' {lowest - n} + {first.min()} to {highest - n}, expected at least 1,'
+      f' from {1 - n} + 0 to {n - 1}.'
     )
   all_counts = base.split(table.read(alphabets.sum()), tuple(alphabets))
   for size, counts in zip(sizes, all_counts, strict=True):
