@@ -1,0 +1,58 @@
+"""Hostile messages: some in every run of the tests, a million by hand.
+
+    python -m pytest tests/fuzz --messages=1000000
+
+This takes about ten minutes and reports what became of each kind of message.
+
+They are thrown at all rows of `codecs.CODECS`, so at a new one too: payloads of
+damages.py at bare decoders, messages of attacks.py at `wire.decode`, in both
+directions.  test_fuzz_halves.py does the same with servers and clients of all
+methods.  What must hold is in judge.py.  Messages follow from the names of the
+rows, and the first of a million are those of every run.
+"""
+
+import cases
+import judge
+import pytest
+import throwing
+
+from fedpm_jax import codecs
+from fedpm_jax.protocol import wire
+
+ROWS = pytest.mark.parametrize('codec', codecs.CODECS)
+KINDS = pytest.mark.parametrize('kind', wire.Kind, ids=lambda k: k.name.lower())
+# The first byte of payloads; each form has checks of its own.
+FORMS = {
+  'theta_levels': {0, 1, 2, 4, 5},
+  'theta_news': {0, 1, 2, 3, 4, 5},
+  'levels': {0, 1, 2},
+}
+
+
+@ROWS
+def test_bare_decoders_hold(codec, number):
+  groups = cases.honest(codec, wire.Kind.UPLINK)
+  throwing.throw_bare(codec, number, groups)
+
+
+@ROWS
+@KINDS
+def test_messages_hold(codec, kind, number):
+  address = cases.address(codec, kind)
+  throwing.throw(
+    'wire',
+    f'{codec} {kind.name}',
+    number,
+    cases.honest(codec, kind),
+    receive=lambda honest: (
+      lambda message: wire.decode(message, honest.side, **address)
+    ),
+    check=judge.check_symbols,
+  )
+
+
+@pytest.mark.parametrize('codec', FORMS)
+def test_every_form_of_a_payload_is_thrown(codec):
+  groups = cases.honest(codec, wire.Kind.UPLINK)
+  fronts = {honest.payload[:1] for group in groups for honest in group}
+  assert fronts - {b''} == {bytes([form]) for form in FORMS[codec]}
