@@ -39,19 +39,19 @@ _IN_RANGE: dict[str, Callable[[np.ndarray], np.bool_]] = {
   'levels': lambda symbols: np.True_,
   'float32': lambda symbols: np.isfinite(symbols).all(),
 }
-# How many bytes in front an encoder chooses, a form or a sigma, in the payloads
-# that end with a range coder's words.  Symbols have one payload for each choice,
-# up to the words at the end, of which one may be too many; missing ones are
-# zeros.  A codec without a row here has one payload only.
+# The bytes with which an encoder says what it chose, a form or a sigma, of the
+# payloads that end with a range coder's words.  Symbols have one payload for each
+# choice, up to the words at the end, of which one may be too many; missing ones
+# are zeros.  A codec without a row here has one payload only.
 CHOSEN = {
-  'frequency': 0,
-  'per_tensor': 0,
-  'per_level': 0,
-  'prior': 0,
-  'dither': 5,
-  'theta_levels': 1,
-  'theta_news': 2,
-  'levels': 1,
+  'frequency': slice(0),
+  'per_tensor': slice(0),
+  'per_level': slice(0),
+  'prior': slice(0),
+  'dither': slice(4, 5),
+  'theta_levels': slice(1),
+  'theta_news': slice(2),
+  'levels': slice(1),
 }
 _WORD = 4  # bytes
 
@@ -156,7 +156,7 @@ def check_written(codec: str, got: bytes, written: bytes) -> None:
     assert got == written, 'no encoder writes this'
     return
   chosen = CHOSEN[codec]
-  if got[:chosen] != written[:chosen]:
+  if got[chosen] != written[chosen]:
     return  # Another choice says the same in other bytes.
   size = len(written)
   assert len(got) <= size + _WORD, 'it goes on after its end'
