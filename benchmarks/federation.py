@@ -231,7 +231,11 @@ def a_federation(folder: pathlib.Path, kind: str) -> dict:
       federation.start_link()
       federation.run(workdir)
     wait(done, 'the end')
-  return {'kind': kind, **figures(workdir)}
+  result = {'kind': kind, **figures(workdir)}
+  if kind == 'tls':
+    said = (folder / 'stranger.log').read_text('utf-8', 'replace')
+    result['stranger'] = said.strip().splitlines()[-1][:200]
+  return result
 
 
 def stranger(federation: Federation) -> list[str]:
