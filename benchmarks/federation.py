@@ -234,7 +234,8 @@ def a_federation(folder: pathlib.Path, kind: str) -> dict:
   result = {'kind': kind, **figures(workdir)}
   if kind == 'tls':
     said = (folder / 'stranger.log').read_text('utf-8', 'replace')
-    result['stranger'] = said.strip().splitlines()[-1][:200]
+    plain = re.sub(r'\x1b\[[0-9;]*m', '', said)  # colours
+    result['stranger'] = plain.strip().splitlines()[-1][:200]
   return result
 
 

@@ -260,3 +260,37 @@ def test_poison_tells_what_a_bound_saves(benchmarks, monkeypatch):
   # Of the coins there is no run without the bound.
   assert last.startswith('| iid | within the bound | 50% | ')
   assert ' | 0 of 1 | 0 of 1 | ' in last
+
+
+def test_what_privacy_costs_is_told_of_the_last_rounds(benchmarks):
+  import privacy
+
+  def run_of(accuracy):
+    rows = [{privacy.UP: t, privacy.DOWN: 2.0} for t in range(30)]
+    for t in (0, 4, 9, 14, 19, 24, 29):
+      right = accuracy + (t - 24) / 100 if t > 14 else 0.0
+      rows[t] |= {privacy.SAMPLED: right, privacy.MEAN: right}
+    rows[-1][privacy.TOTAL] = 12.345
+    return privacy.figures(rows)
+
+  assert run_of(0.5) == pytest.approx(
+    {
+      privacy.SAMPLED: 0.5,
+      privacy.MEAN: 0.5,
+      privacy.UP: 24.5,
+      privacy.DOWN: 2.0,
+      privacy.TOTAL: 12.345,
+    }
+  )
+  line = privacy.line(1.0, [run_of(0.5), run_of(0.7)])
+  accuracy = '0.600 +- 0.141'  # sqrt(2 * 0.1^2)
+  assert line == (
+    f'| 1 | 0.269 | {accuracy} | {accuracy} | 24.5000 +- 0.0000 |'
+    ' 2.000 +- 0.000 | 12.35 |'
+  )
+  plain = privacy.configuration(math.inf, 3, 30, ['fedpm.theta_clip=0.1'])
+  assert plain.wire.compressor == 'bernoulli'
+  assert (plain.seed, plain.fedpm.theta_clip) == (3, 0.1)
+  flipped = privacy.configuration(2.0, 3, 30, [])
+  assert flipped.wire.uplink == plain.wire.uplink == 'per_level'
+  assert flipped.randomised_response.epsilon == 2.0

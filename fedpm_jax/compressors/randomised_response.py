@@ -63,7 +63,7 @@ EPSILONS = (0.001, 10.0)
 
 
 def randomised_response(
-  layout: masks.Layout, *, epsilon: float = 4.0
+  layout: masks.Layout, *, epsilon: float = 2.0
 ) -> base.Compressor:
   """update q uint16 `[d]` -> symbols bool `[d]`, flipped.
 
