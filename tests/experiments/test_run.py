@@ -18,7 +18,11 @@ OF_SEVERAL_MASKS = {
   f'eval/accuracy_{name}'
   for name in ('sampled_mean', 'sampled_std', 'vote', 'ensemble')
 }
-OF_REAL_CLIENTS = {x for x in records.UNITS if x.startswith('federation/')}
+OF_REAL_CLIENTS = {
+  name
+  for name in records.UNITS
+  if name.startswith(('federation/', 'privacy/', 'robust/'))
+}
 
 
 def test_a_run_leaves_its_files(whole):

@@ -27,7 +27,9 @@ def number(request):
   wanted = request.config.getoption('--messages', 0) or _FEW
   shares = lambda item: _SHARES.get(item.originalname, 1)
   tests = [
-    item for item in request.session.items if 'number' in item.fixturenames
+    item
+    for item in request.session.items
+    if 'number' in getattr(item, 'fixturenames', ())
   ]
   return -(-wanted * shares(request.node) // sum(map(shares, tests)))
 
