@@ -15,7 +15,13 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from fedpm_jax.compressors.base import MAX_CHANGE
+
 _Tree = TypeVar('_Tree')
+
+# What trained variables lie within, unless training has diverged.  A compressor
+# may scale a change up by some thousands, and what it sends is still accepted.
+LIMIT = 1e-5 * MAX_CHANGE
 
 
 class ClientBatches(NamedTuple):
@@ -103,9 +109,9 @@ def train(
 
   Returns:
     The trained variables, the optimiser's state, and the sums over all steps.
-    The loss is NaN where a trained variable is not finite: quantised to a
-    theta, or cut to a mask, it would look like any other, and the next loss
-    too.
+    The loss is NaN where training has diverged, so that a trained variable is
+    not finite or beyond LIMIT.  Quantised to a theta, or cut to a mask, it
+    would look like any other, and the next loss too.
   """
   batches = jax.tree.map(jnp.asarray, batches)
   real = jnp.any(batches.valid, axis=1)
@@ -138,11 +144,11 @@ def train(
     step,
     (variables, optimizer_state, zero),
   )
-  loss = jnp.where(_all_finite(trained), total.loss, jnp.nan)
+  loss = jnp.where(_within_limit(trained), total.loss, jnp.nan)
   return trained, optimizer_state, total._replace(loss=loss)
 
 
-def _all_finite(tree: chex.ArrayTree) -> jax.Array:
-  """Whether no number of a tree is NaN or infinite, bool."""
-  leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+def _within_limit(tree: chex.ArrayTree) -> jax.Array:
+  """Whether all numbers of a tree lie within +-LIMIT, bool; NaN does not."""
+  leaves = [jnp.all(jnp.abs(leaf) <= LIMIT) for leaf in jax.tree.leaves(tree)]
   return jnp.all(jnp.stack(leaves))

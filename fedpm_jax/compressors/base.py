@@ -6,11 +6,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-# The most by which a client can change a weight.  The sum of a hundred million
-# such changes is still finite in float32, so that no client can end a run with
-# an infinity.  Honest training never comes near: beyond 2e19 a squared norm is
-# infinite, so a client's scale or the server's report has shown divergence.
-MAX_CHANGE = 1e30
+# The most by which a client can change a weight.  Sums of a hundred million such
+# changes are finite in float32, and so is the norm of 2^27 of them, which the
+# server reports: no client can end a run with an infinity.  Honest training
+# never comes near: `algorithms.local` finds far earlier that it has diverged.
+MAX_CHANGE = 1e15
 
 
 class Compressor(NamedTuple):

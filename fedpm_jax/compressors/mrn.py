@@ -33,7 +33,7 @@ def mrn(
 
   Args:
     layout: of the network.
-    scale: the noise lies within +-scale, positive, at most 1e30.
+    scale: the noise lies within +-scale, positive, at most 1e15.
     signed: whether a zero of the mask stands for -n instead of 0.
 
   Raises:

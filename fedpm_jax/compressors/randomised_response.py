@@ -35,8 +35,9 @@ What this does NOT give:
   and is not counted.
 - Who knows a client's key undoes its flips.  Here all keys follow from the
   experiment's seed, which a server has: this simulates the accuracy and the
-  bits.  A deployment draws the key of `compress` on the client, from a source
-  that is secure for cryptography; `prng.dithers` is not made for that.
+  bits.  `fedpm_jax.federation` asks for `wire.private_randomness`, so that the
+  client draws the key of `compress` from its operating system.  `prng.dithers`,
+  which draws the bits from that key, is not made for cryptography.
 - The metrics `train/*` and `client_accuracy_*` of a simulation come from the
   clients directly, and nothing hides them.
 

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 from fedpm_jax.experiments import checkpoint
 from fedpm_jax.experiments import config as configs
+from fedpm_jax.experiments.config import Config
 from fedpm_jax.models.network import Spec
 from fedpm_jax.protocol import wire
+from fedpm_jax.protocol.method import Method
 from fedpm_jax.system import files, reading
 from fedpm_jax.system.text import short
 
@@ -59,6 +61,23 @@ def of(description: dict[str, Any], spec: Spec) -> Agreement:
   terms['network'] = files.to_json(spec._asdict())
   terms['wire']['format'] = wire.VERSION
   return Agreement(terms, split)
+
+
+def check_private(method: Method, config: Config) -> None:
+  """ValueError where flipped bits would hide nothing from the server.
+
+  In a simulation all keys follow from the seed, and only the accuracy is of
+  interest.  A real server must not be able to derive which bits were flipped.
+
+  Args:
+    method: of the experiment.
+    config: likewise.
+  """
+  if method.compressor.flips and not config.wire.private_randomness:
+    raise ValueError(
+      'config.wire.private_randomness must be true in a federation whose'
+      ' compressor flips bits: else the server can derive which ones.'
+    )
 
 
 def differences(ours: Agreement, theirs: str) -> str:

@@ -67,9 +67,8 @@ def _node(run_config: str, node_config: str) -> Node:
   machine.keep_compiled_programs()
   run, own = json.loads(run_config), json.loads(node_config)
   chosen = settings.read(run)
-  data = None
-  if 'data' in own:
-    data = own_data(own['data'], int(own.get('num-classes', 0)))
+  file = settings.own_file(own)
+  data = own_data(*file) if file else None
   return Node(chosen.config, settings.client_id(own), own=data, **chosen.parts)
 
 

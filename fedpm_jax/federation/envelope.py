@@ -87,7 +87,7 @@ def read_ask(message: Message) -> Ask:
     WireError: it is no ask.
   """
   fields = _fields(message)
-  ids = _taken(fields, 'last_ids', bytes)
+  ids = _taken(fields, 'last_ids', bytes, _MAX_MESSAGE)
   if len(ids) % 4:
     raise WireError(f'last_ids: got {len(ids)} B, expected a multiple of 4.')
   return Ask(

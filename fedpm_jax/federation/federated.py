@@ -54,6 +54,7 @@ class Federated(Experiment):
         of an image and the number of classes are used.
     """
     super().__init__(config, **parts)
+    agreement.check_private(self.engine.method, config)
     self._begun: Any = None
     self._agreed = agreement.of(self.description, self.spec)
     self._exchange = exchange.Exchange(
@@ -128,7 +129,7 @@ class Turn:
     self._payload = self._server.payload(self._state.server)
     self._held = jax.device_get(self._state.held)
     self._broadcasts: dict[bool, bytes] = {}  # by whether it is the whole
-    self._coding_s = self._sending_s = 0.0
+    self._sending_s = 0.0
 
   @property
   def arguments(self) -> tuple[list[int], Callable, Callable]:

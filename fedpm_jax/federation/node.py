@@ -82,6 +82,7 @@ class Node:
       dtype=config.execution.dtype,
     )
     self._method = build.method(config, network, given)
+    agreement.check_private(self._method, config)
     self._halves = Client(self._method, seed=config.seed)
     self._agreement = agreement.of(
       build.describe(config, given, self._data), spec

@@ -99,3 +99,20 @@ def client_id(node_config: Mapping[str, Any]) -> int:
       f' {found!r}: flower-supernode --node-config "partition-id=0".'
     )
   return found
+
+
+def own_file(node_config: Mapping[str, Any]) -> tuple[str, int] | None:
+  """A node's own file and the number of classes; None where it has none.
+
+  Raises:
+    ValueError: it does not say how many classes there are.
+  """
+  if 'data' not in node_config:
+    return None
+  classes = node_config.get('num-classes')
+  if type(classes) is not int or classes < 2:
+    raise ValueError(
+      'A node with a file of its own needs the number of classes, 2 or more, got'
+      f' {classes!r}: --node-config \'data="mine.npz" num-classes=10\'.'
+    )
+  return str(node_config['data']), classes

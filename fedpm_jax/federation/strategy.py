@@ -119,7 +119,10 @@ class FedPM(Strategy):
   def aggregate_train(
     self, server_round: int, replies: Iterable[Message]
   ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-    """The server's update: weights * theta, a tensor each, and the round's metrics."""
+    """The server's update, and the round's metrics.
+
+    The arrays are those of the mean network: weights * theta, a tensor each.
+    """
     del server_round
     assert self._run is not None, 'configure_train comes first'
     done = self._run.end_round(replies)

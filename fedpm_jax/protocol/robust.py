@@ -113,18 +113,25 @@ def distance_from(
 
 
 def account(
-  left_out: dict[int, float], max_distance: float, round_idx: int
+  left_out: dict[int, float], count: int, max_distance: float, round_idx: int
 ) -> str:
   """A line about the clients that a round has left out.
 
   Args:
     left_out: their ids, and the distances of their masks.
+    count: K, how many clients the round has.
     max_distance: the bound.
     round_idx: 0-based.
   """
   each = [f'{client} ({apart:.3f})' for client, apart in left_out.items()]
+  nobody = ''
+  if len(left_out) == count:
+    nobody = (
+      ' Nobody is left, so the round changes nothing: raise the bound if these'
+      ' clients are honest.'
+    )
   return (
     f'Round {round_idx + 1}: masks farther from theta than'
     f' config.robust.max_distance = {max_distance} count for nothing, those of'
-    f' clients {", ".join(each)}.'
+    f' clients {", ".join(each)}.{nobody}'
   )

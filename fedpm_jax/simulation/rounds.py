@@ -265,7 +265,8 @@ class Engine:
         message = message._replace(symbols=np.zeros(0, np.uint8))
       received.append(message)
     if far:
-      logging.warning('%s', robust.account(far, bound, round_idx))
+      account = robust.account(far, len(ids), bound, round_idx)
+      logging.warning('%s', account)
     return total, received, np.setdiff1d(ids, list(far))
 
   def finish(

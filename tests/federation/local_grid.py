@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -104,3 +104,22 @@ class LocalGrid(Grid):
 
   def send_and_receive(self, messages, *, timeout=None):
     return self.pull_messages(self.push_messages(messages))
+
+
+def changed(reply, **fields):
+  """The reply with other fields; None leaves one out."""
+  record = dict(reply.content['fedpm']) | fields
+  record = {k: v for k, v in record.items() if v is not None}
+  return with_records(reply, RecordDict({'fedpm': ConfigRecord(record)}))
+
+
+def with_records(reply, records):
+  copy = Message(reply.content, reply_to=_asked_of(reply))
+  copy.__dict__['_metadata'] = reply.metadata
+  copy.__dict__['_content'] = records
+  return copy
+
+
+def _asked_of(reply):
+  """A message that `reply` could answer: Flower makes replies of messages."""
+  return Message(RecordDict(), 1, reply.metadata.message_type)

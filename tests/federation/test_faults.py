@@ -7,7 +7,8 @@ simulated round of just that cohort.
 import federations as f
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from local_grid import changed, with_records
 
 from fedpm_jax.experiments import run
 from fedpm_jax.federation import envelope, settings
@@ -21,25 +22,6 @@ OPTIONS = {'timeout': 100.0, 'join_timeout': 50.0}
 def is_victims(request):
   sent = envelope.read_ask(request)
   return sent.message and (sent.client, sent.round_idx) == (VICTIM, ROUND)
-
-
-def changed(reply, **fields):
-  """The reply with other fields; None leaves one out."""
-  record = dict(reply.content['fedpm']) | fields
-  record = {k: v for k, v in record.items() if v is not None}
-  return with_records(reply, RecordDict({'fedpm': ConfigRecord(record)}))
-
-
-def with_records(reply, records):
-  copy = Message(reply.content, reply_to=_asked_of(reply))
-  copy.__dict__['_metadata'] = reply.metadata
-  copy.__dict__['_content'] = records
-  return copy
-
-
-def _asked_of(reply):
-  """A message that `reply` could answer: Flower makes replies of messages."""
-  return Message(RecordDict(), 1, reply.metadata.message_type)
 
 
 def message_of(reply):
@@ -360,29 +342,3 @@ def test_a_client_refuses_what_no_server_sends():
     client.answer(ask, kept)
   with pytest.raises(wire.codecs.WireError, match='client: got 3, expected 0'):
     client.answer(ask._replace(client=3), kept)
-
-
-def test_a_poisoned_mask_counts_for_nothing_where_a_bound_is_set(tmp_path):
-  """All ones: well formed, and sealed by the client's own half."""
-  told = f.told('--config.robust.max_distance=0.02')
-  simulated = f.simulate(tmp_path / 'simulated', told, {ROUND: [VICTIM]})
-  grid, halves = f.grid_of(told), Client(settings.read(told).config, 0)._halves
-
-  def on_reply(request, reply):
-    if not is_victims(request):
-      return [reply]
-    # What the victim remembers is the round's theta by now.
-    memory = grid.nodes[f.node_id(VICTIM)].context.state['fedpm.state']
-    theta = memory['memory'].numpy()
-    ones = np.full(-(-theta.size // 8), 255, np.uint8)
-    message = halves.seal(ones, theta, client=VICTIM, round_idx=ROUND)
-    return [changed(reply, message=bytes(message))]
-
-  grid.on_reply = on_reply
-  rows = f.federate(tmp_path / 'federated', grid, told, **OPTIONS)
-  assert [row['robust/left_out'] for row in rows] == [0, 1, 0]
-  # Its message has arrived, so it is metered; it has changed nothing.
-  same = ('server/theta_mean', 'eval/accuracy_mean', 'eval/loss_sampled')
-  for name in same:
-    assert [row[name] for row in rows] == [row[name] for row in simulated]
-  assert f.digest(tmp_path / 'federated') == f.digest(tmp_path / 'simulated')

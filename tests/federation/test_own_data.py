@@ -7,6 +7,7 @@ from local_grid import LocalGrid, Node
 
 from fedpm_jax.experiments.experiment import Experiment
 from fedpm_jax.federation import settings
+from fedpm_jax.federation.node import Node as Client
 from fedpm_jax.federation.node import own_data
 
 
@@ -84,3 +85,22 @@ def test_a_run_config_that_makes_no_sense_is_one_line(told, message):
 def test_a_node_must_say_which_client_it_is(node):
   with pytest.raises(ValueError, match='partition-id=0'):
     settings.client_id(node)
+
+
+@pytest.mark.parametrize('classes', [None, '10', 1, 2.0])
+def test_a_node_with_a_file_must_say_how_many_classes_there_are(classes):
+  node = {'data': 'mine.npz', 'num-classes': classes}
+  with pytest.raises(ValueError, match=r'number of classes.*num-classes=10'):
+    settings.own_file(node)
+
+
+def test_flipped_bits_need_keys_that_the_server_has_not():
+  flags = (
+    '--config.wire.compressor=randomised_response'
+    ' --config.wire.uplink=per_level --config.rounds=1'
+  )
+  config = settings.read(f.told(flags)).config
+  with pytest.raises(ValueError, match=r'private_randomness must be true'):
+    Client(config, 0)
+  with pytest.raises(ValueError, match=r'private_randomness must be true'):
+    f.Federated(config, grid=LocalGrid({}))

@@ -120,7 +120,8 @@ def test_the_largest_scales_of_many_clients_have_a_finite_sum(row):
   """With levels such that as much as possible adds up in one parameter."""
   compressor, arrive, highest = made(row)
   largest = largest_scale(compressor)
-  assert 1e24 < largest <= base.MAX_CHANGE  # far above what training gives
+  # Far above what training gives.
+  assert 1e-6 * base.MAX_CHANGE < largest <= base.MAX_CHANGE
   rng, reached = np.random.default_rng(0), 0.0
   for levels in ([highest], [0], [0, highest], rng.integers(0, 2, 999)):
     symbols = symbols_of(compressor, largest, levels)
@@ -131,7 +132,7 @@ def test_the_largest_scales_of_many_clients_have_a_finite_sum(row):
     for _ in range(MANY):
       total += arrived  # NumPy warns, and so fails, where this overflows
     assert np.isfinite(total).all()
-  assert 1e27 < reached <= base.MAX_CHANGE * 1.0001
+  assert 1e-3 < reached / base.MAX_CHANGE <= 1.0001
 
 
 # ------------------------------------------------------------ through a server
@@ -213,6 +214,8 @@ def test_one_hostile_client_is_left_out_and_the_round_goes_on(name):
   for _ in range(MANY):
     total = server.aggregation.add(total, words, symbols, payload)
   state, _ = server.init()
-  state, _ = server.aggregation.finish(state, total, MANY, np.int32(0))
+  state, info = server.aggregation.finish(state, total, MANY, np.int32(0))
   assert np.isfinite(np.asarray(total)).all()
+  # The report too: the engine raises where it is not finite.
+  assert np.isfinite(info.step_norm)
   assert np.isfinite(np.asarray(state.params)).all()

@@ -157,10 +157,15 @@ def test_a_small_layer_cannot_hide_in_a_large_network(rng):
 
 
 def test_account_names_the_round_and_the_clients():
-  line = robust.account({3: 0.25, 11: 0.5}, 0.02, 6)
-  assert line == (
+  left_out = {3: 0.25, 11: 0.5}
+  line = (
     'Round 7: masks farther from theta than config.robust.max_distance = 0.02'
     ' count for nothing, those of clients 3 (0.250), 11 (0.500).'
+  )
+  assert robust.account(left_out, 3, 0.02, 6) == line
+  alone = robust.account(left_out, 2, 0.02, 6)
+  assert alone.startswith(
+    line + ' Nobody is left, so the round changes nothing'
   )
 
 
