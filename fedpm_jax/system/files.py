@@ -65,6 +65,20 @@ def temporary_name(path: pathlib.Path) -> pathlib.Path:
   return path.with_name(f'.{path.name}.{uuid.uuid4().hex}{_SUFFIX}')
 
 
+def sync_folder(folder: pathlib.Path) -> None:
+  """Waits until the names in a folder are on the disk, where that is possible.
+
+  A rename is an entry of its folder.  After a power cut the content of a file
+  can be there, and the new name not.
+  """
+  with contextlib.suppress(OSError):  # Some file systems, and Windows, refuse.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+      os.fsync(descriptor)
+    finally:
+      os.close(descriptor)
+
+
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
   """Writes a file whole or not at all: temporary name, then rename."""
   with replacing(path) as file:
@@ -93,6 +107,7 @@ def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
       # The rename must not reach the disk before the content does.
       os.fsync(file.fileno())
     os.replace(temporary, path)
+    sync_folder(path.parent)
   except OSError as error:
     if error.errno is None:
       raise
