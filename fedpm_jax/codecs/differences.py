@@ -18,6 +18,7 @@ import numpy as np
 from fedpm_jax.codecs import base, rangecoder, varint
 
 _LIMIT = base.THETA_SCALE - 1  # of a difference of two thetas, both ways
+_VALUES = 2 * _LIMIT + 1  # so many differences there are
 
 
 def encode(groups: Sequence[np.ndarray]) -> bytes:
@@ -54,11 +55,13 @@ def decode(payload: base.Payload, sizes: Sequence[int]) -> list[np.ndarray]:
   table, tables = varint.Reader(payload), []
   for size in sizes:
     (m,) = table.read(1)
-    # Checked before it decides how much is read next.
-    if not 1 <= m <= size:
+    # Checked before it decides how much is read next.  So few gaps, below 2^35
+    # each, add up to an int64.
+    most = min(size, _VALUES)
+    if not 1 <= m <= most:
       raise base.WireError(
         f'differences: values: got {m} in a group of {size}, expected 1 to'
-        f' {size}.'
+        f' {most}.'
       )
     values = np.cumsum(table.read(m) + 1) - 1 - _LIMIT
     counts = table.read(m)

@@ -262,6 +262,15 @@ def test_differences_as_large_as_they_can_be(rng):
     np.testing.assert_array_equal(got, want)
 
 
+def test_a_group_has_no_more_differences_than_there_are():
+  """More, with the widest gaps, would add up to a number that wraps around."""
+  many = 2**17
+  gaps = np.full(many, 2**35 - 1)
+  payload = varint.encode(np.concatenate([[many], gaps, np.ones(many, int)]))
+  with pytest.raises(codecs.WireError, match='expected 1 to 131071'):
+    differences.decode(payload, [2**29])
+
+
 def fine_payload(rng):
   """Like `news_payload`, of the form for many levels."""
   d = 600
