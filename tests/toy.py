@@ -104,6 +104,7 @@ def engine_of(
   num_clients=4,
   clients_per_round=4,
   max_distance=0.0,
+  weights=None,
 ):
   """An engine of any method on the tiny data."""
   images, labels = data(np.random.default_rng(0))
@@ -117,6 +118,7 @@ def engine_of(
     chunk=chunk,
     turn=turn,
     max_distance=max_distance,
+    weights=weights,
   )
 
 

@@ -35,9 +35,9 @@ class Algorithm(NamedTuple):
       symbols.
     server_update: (server_state, total `[d]`, K, round_idx) -> (server_state,
       info); total is the sum of the K updates as decompressed from what arrived
-      (masks: int32 counts, or float32 estimates of them where the compressor
-      flips bits, which may lie outside of [0, K]), info a NamedTuple of
-      scalars, which are reported as `server/<name>` and have a unit in
+      (masks: int32 counts; float32 where clients count by their examples, in
+      [0, K], and where the compressor flips bits, which may lie outside of it),
+      info a NamedTuple of scalars, which are reported as `server/<name>` and have a unit in
       `reports.records`.
     depends_only_on_round: (round_idx) -> bool: the state after this round
       depends on the round's payload and updates alone, and on no state before

@@ -9,9 +9,9 @@ DRIVE and EDEN.  With server_learning_rate 1 and no compression it is FedAvg:
 McMahan, Moore, Ramage, Hampson, Agueera y Arcas, "Communication-efficient
 learning of deep networks from decentralized data", AISTATS 2017.
 
-Deviations.  Every client counts the same, however many examples it has: so do
-the masks of FedPM, and the number of examples is not in the message.  The
-optimiser is any of optax and starts afresh every round.
+Deviations.  Every client counts the same, as the masks of FedPM do, unless
+`aggregation.weights` says that it counts by its examples, as McMahan et al. have
+it.  The optimiser is any of optax and starts afresh every round.
 """
 
 import functools

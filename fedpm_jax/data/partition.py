@@ -286,6 +286,28 @@ def _deal(
   return np.split(order[: ends[-1]], ends[:-1])
 
 
+WEIGHTS = ('equal', 'examples')
+
+
+def weights(kind: str, clients: list[np.ndarray]) -> np.ndarray | None:
+  """How much each client counts where updates are averaged.
+
+  Args:
+    kind: one of WEIGHTS: all the same, or by how many examples a client holds
+      (FedAvg, McMahan et al. 2017, algorithm 1).
+    clients: M arrays of indices.
+
+  Returns:
+    int64 `[M]`; None: all count the same.
+
+  Raises:
+    ValueError: there is no such kind.
+  """
+  if kind not in WEIGHTS:
+    raise ValueError(f'weights must be one of {WEIGHTS}, got {kind!r}.')
+  return np.array([len(c) for c in clients]) if kind == 'examples' else None
+
+
 def _check_count(
   name: str, value: Any, limit: int | None = None, of_what: str = ''
 ) -> int:

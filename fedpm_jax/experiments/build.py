@@ -100,6 +100,7 @@ def _check_names(config: Config, parts: Parts) -> None:
   """ValueError for the first name that no table outside of `method` has."""
   tables = {
     'weights.kind': masks.WEIGHTS,
+    'aggregation.weights': partition.WEIGHTS,
     'execution.dtype': networks.DTYPES,
     'execution.lowering': ('auto', *lowering.LOWERINGS),
   }

@@ -90,6 +90,9 @@ KEYS: dict[str, Option] = {
     0,
     decides=False,
   ),
+  'aggregation.weights': option(
+    'equal', 'how much a client counts: equal, or by its examples'
+  ),
   'robust.max_distance': option(
     0.0,
     'a mask farther from theta counts for nothing, 0.02 say; 0: all count',

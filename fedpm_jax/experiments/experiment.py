@@ -22,7 +22,7 @@ from flax import linen as nn
 from fedpm_jax import masks
 from fedpm_jax.algorithms.base import Algorithm
 from fedpm_jax.compressors.base import Compressor
-from fedpm_jax.data import batches
+from fedpm_jax.data import batches, partition
 from fedpm_jax.data.sources import Dataset
 from fedpm_jax.experiments import build, checkpoint, evaluation
 from fedpm_jax.experiments.config import Config
@@ -103,6 +103,9 @@ class Experiment:
       dtype=config.execution.dtype,
     )
     self.client_examples = build.clients(config, self.dataset.y_train, parts)
+    self._weights = partition.weights(
+      config.aggregation.weights, self.client_examples
+    )
     mesh = make_mesh(
       config.clients_per_round, max_devices=config.execution.devices
     )
@@ -116,6 +119,7 @@ class Experiment:
       chunk=config.execution.chunk,
       step_factor=build.step_factor(config),
       max_distance=config.robust.max_distance,
+      weights=self._weights,
     )
     self._privacy = privacy.meter_of(self.engine.method.compressor)
     self._evaluate = evaluation.make(
@@ -300,6 +304,7 @@ class Experiment:
       method,
       seed=self.config.seed,
       aggregation=aggregate.make(method),
+      weights=self._weights,
     )
     rows = []
     for round_ in kept:

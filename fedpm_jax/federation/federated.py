@@ -193,7 +193,7 @@ class Turn:
     total, _, members = engine.add_up(
       iter(received), self._payload, ids, self._t
     )
-    new, info = engine.finish(self._state.server, total, len(members), self._t)
+    new, info = engine.finish(self._state.server, total, members, self._t)
     held = self._held
     if self._method.downlink_needs_memory:
       held = self._server.held_after(self._payload, members, config.num_clients)

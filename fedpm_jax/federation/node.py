@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from fedpm_jax import codecs
-from fedpm_jax.data import batches, checks
+from fedpm_jax.data import batches, checks, partition
 from fedpm_jax.data.sources import Dataset
 from fedpm_jax.experiments import build
 from fedpm_jax.experiments.config import Config
@@ -83,7 +83,6 @@ class Node:
     )
     self._method = build.method(config, network, given)
     agreement.check_private(self._method, config)
-    self._halves = Client(self._method, seed=config.seed)
     self._agreement = agreement.of(
       build.describe(config, given, self._data), spec
     )
@@ -93,6 +92,17 @@ class Node:
       self._examples = [everything[:0]] * client + [everything]
     else:
       self._examples = build.clients(config, self._data.y_train, given)
+    if self._own and config.aggregation.weights != 'equal':
+      raise ValueError(
+        f'config.aggregation.weights = {config.aggregation.weights!r} needs to'
+        ' know how many examples every client holds, and of clients with data of'
+        " their own nobody does: use 'equal'."
+      )
+    self._halves = Client(
+      self._method,
+      seed=config.seed,
+      weights=partition.weights(config.aggregation.weights, self._examples),
+    )
     self._images, self._labels = jax.device_put(
       (self._data.x_train, self._data.y_train)
     )

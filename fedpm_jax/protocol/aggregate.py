@@ -3,6 +3,9 @@
 Messages are added one by one, so that the server holds one sum, for any number
 of clients.  A client that foresees the next theta adds up its guesses in the
 same way.
+
+Clients count the same, or by a weight: the number of their examples, which is
+public.  Weights are integers, so that sums of masks are exact on every machine.
 """
 
 from collections.abc import Callable
@@ -10,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedpm_jax import masks
 from fedpm_jax.prng import keys
@@ -17,17 +21,20 @@ from fedpm_jax.protocol.method import Method
 
 
 class Aggregation(NamedTuple):
-  """Three jitted functions.
+  """Three functions, each of them one jitted step.
 
   Attributes:
     start: () -> total `[d]` of no clients: int32 where masks arrive, float32
       where changes do.
     add: (total, key words `[4]` of the client's compressor, symbols, payload
-      `[d]`) -> total, with what the client's symbols stand for; bits are
-      packed, uint8 `[ceil(n / 8)]`.  The old total is donated.
-    finish: (server_state, total, K, round_idx) -> (server_state, info), the
-      algorithm's `server_update`, of the total without the bias of bits that
-      were flipped on purpose; the old state is donated.
+      `[d]`, weight) -> total, with what the client's symbols stand for; bits
+      are packed, uint8 `[ceil(n / 8)]`.  The weight is an int32, or None where
+      all clients count the same.  The old total is donated.
+    finish: (server_state, total, K, round_idx, weight) -> (server_state, info),
+      the algorithm's `server_update`.  The total that it gets is without the
+      bias of bits that were flipped on purpose, and scaled so that the K
+      clients' weights, whose sum is given here, add up to K.  The old state is
+      donated.
   """
 
   start: Callable[[], jax.Array]
@@ -45,35 +52,61 @@ def make(method: Method) -> Aggregation:
   def start():
     return jnp.zeros(size, dtype)
 
-  def add(total, key_words, symbols, payload):
+  def add(total, key_words, symbols, payload, weight=None):
     if method.symbols_are_bits:
       count = sum(compressor.sizes)
       symbols = jnp.unpackbits(symbols, count=count).astype(jnp.bool_)
     key = keys.wrap(key_words)
-    return total + compressor.decompress(key, symbols, payload).astype(dtype)
+    update = compressor.decompress(key, symbols, payload).astype(dtype)
+    return total + (update if weight is None else weight * update)
 
-  def finish(server_state, total, count, round_idx):
+  def finish(server_state, total, count, round_idx, weight, scale):
     if compressor.flips:
-      total = _unflipped(total, count, compressor.flips)
+      of = count if weight is None else weight
+      total = _unflipped(total, of, compressor.flips)
+    if weight is not None:
+      total = scale * total.astype(jnp.float32)
     return algorithm.server_update(server_state, total, count, round_idx)
+
+  jitted = jax.jit(finish, static_argnums=2, donate_argnums=0)
+
+  def scaled(server_state, total, count, round_idx, weight=None):
+    # On the host: one product is the same on every device, a quotient may not
+    # be, because XLA may multiply by a rounded inverse.
+    scale = None if weight is None else np.float32(count / weight)
+    return jitted(server_state, total, count, round_idx, weight, scale)
 
   return Aggregation(
     jax.jit(start),
     jax.jit(add, donate_argnums=0),
-    jax.jit(finish, static_argnums=2, donate_argnums=0),
+    scaled,
   )
 
 
-def _unflipped(total: jax.Array, count: int, flips: int) -> jax.Array:
+def weight_of(
+  weights: np.ndarray | None, ids: int | np.ndarray
+) -> np.int32 | None:
+  """What a client, or several together, count; None where all are the same.
+
+  Args:
+    weights: int `[M]`, or None.
+    ids: of clients.
+  """
+  return None if weights is None else np.int32(weights[ids].sum())
+
+
+def _unflipped(
+  total: jax.Array, count: int | jax.Array, flips: int
+) -> jax.Array:
   """The counts of ones that these counts of flipped bits stand for.
 
   Args:
     total: int32 `[d]`, the ones that arrived.
-    count: K, from how many clients.
+    count: K, from how many clients, or the sum of their weights.
     flips: of each bit, out of 65536.
 
   Returns:
-    float32 `[d]`, without bias; perhaps outside of [0, K].
+    float32 `[d]`, without bias; perhaps outside of [0, count].
   """
   f = flips / masks.SCALE
   return (total.astype(jnp.float32) - count * f) / (1 - 2 * f)

@@ -187,19 +187,29 @@ class Client:
   """
 
   def __init__(
-    self, method: Method, *, seed: int, foresight: Foresight | None = None
+    self,
+    method: Method,
+    *,
+    seed: int,
+    weights: np.ndarray | None = None,
+    foresight: Foresight | None = None,
   ):
     """Compiles nothing yet.
 
     Args:
       method: see `Method`.
       seed: the experiment's.
-      foresight: of the same method and seed, where there is one already.
+      weights: int `[M]`, how much each client counts; None: all the same.
+      foresight: of the same method, seed and weights, where there is one
+        already.
     """
     self._method = method
     self._seed = seed
     self._foresight = foresight or Foresight(
-      method, seed=seed, aggregation=aggregate.make(method)
+      method,
+      seed=seed,
+      aggregation=aggregate.make(method),
+      weights=weights,
     )
     options = method.network.compiler_options
     self._receive = jax.jit(method.algorithm.receive, compiler_options=options)

@@ -23,7 +23,7 @@ import numpy as np
 from fedpm_jax.codecs import dither, theta_news
 from fedpm_jax.codecs.base import Expected, Guess
 from fedpm_jax.prng import dithers, keys
-from fedpm_jax.protocol.aggregate import Aggregation
+from fedpm_jax.protocol.aggregate import Aggregation, weight_of
 from fedpm_jax.protocol.method import Method
 
 
@@ -35,7 +35,7 @@ class Foreseen(NamedTuple):
     ids: int `[K]`, whose masks were guessed.
     round_idx: 0-based.
     context: uint8 `[d]`, see `codecs.base.Expected`.
-    total: int32 `[d]`, the sum of the guesses.
+    total: int32 `[d]`, the sum of the guesses, each times its client's weight.
   """
 
   q: np.ndarray | jax.Array
@@ -58,16 +58,25 @@ class Foreseen(NamedTuple):
 class Foresight:
   """Guesses the masks of a method's clients, and the next theta."""
 
-  def __init__(self, method: Method, *, seed: int, aggregation: Aggregation):
+  def __init__(
+    self,
+    method: Method,
+    *,
+    seed: int,
+    aggregation: Aggregation,
+    weights: np.ndarray | None = None,
+  ):
     """Nothing is computed yet.
 
     Args:
       method: see `Method`.
       seed: the experiment's; all dithers follow from it.
       aggregation: of the method: what masks lead to.
+      weights: int `[M]`, how much each client counts; None: all the same.
     """
     self._method = method
     self._seed = seed
+    self._weights = weights
     self._aggregation = aggregation
     self._guess = jax.jit(
       device_guess, compiler_options=method.network.compiler_options
@@ -99,7 +108,7 @@ class Foresight:
     self, q: np.ndarray | jax.Array, ids: np.ndarray, round_idx: int
   ) -> 'GuessSum':
     """An empty sum of a round's guesses; arguments as of `guesses`."""
-    return GuessSum(self._aggregation, q, ids, round_idx)
+    return GuessSum(self._aggregation, self._weights, q, ids, round_idx)
 
   def expected(
     self,
@@ -134,7 +143,11 @@ class Foresight:
       lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self._state_shapes
     )
     state, _ = self._aggregation.finish(
-      blank, foreseen.total, len(ids), np.int32(last)
+      blank,
+      foreseen.total,
+      len(ids),
+      np.int32(last),
+      weight_of(self._weights, ids),
     )
     return Expected(np.asarray(algorithm.broadcast(state)), foreseen.context)
 
@@ -150,26 +163,30 @@ class GuessSum:
   def __init__(
     self,
     aggregation: Aggregation,
+    weights: np.ndarray | None,
     q: np.ndarray | jax.Array,
     ids: np.ndarray,
     round_idx: int,
   ):
     """See `Foresight.empty_sum`."""
     self._round = (q, np.asarray(ids), round_idx)
+    self._weights, self._coming = weights, iter(self._round[1].tolist())
     self._on_device = jnp.asarray(q)
     self._aggregation = aggregation
     self._contexts = theta_news.Contexts(q.size)
     self._total = aggregation.start()
 
   def add(self, guess: Guess) -> None:
-    """Takes in the guess of one more client's mask."""
+    """Takes in the guess of the next client's mask, in the order of `ids`."""
     self._contexts.add(guess)
+    weight = weight_of(self._weights, next(self._coming))
     # Dithered masks arrive as they are, and their compressor ignores the key.
     self._total = self._aggregation.add(
       self._total,
       np.zeros(4, np.uint32),
       np.packbits(guess.mask),
       self._on_device,
+      weight,
     )
 
   def foreseen(self) -> Foreseen:

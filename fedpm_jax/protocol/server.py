@@ -48,17 +48,23 @@ class Held(NamedTuple):
 class Server:
   """The server of a method; its state is handed in and out."""
 
-  def __init__(self, method: Method, *, seed: int):
+  def __init__(
+    self, method: Method, *, seed: int, weights: np.ndarray | None = None
+  ):
     """Compiles nothing yet.
 
     Args:
       method: see `Method`.
       seed: the experiment's.
+      weights: int `[M]`, how much each client counts; None: all the same.
     """
     self._method = method
     self._seed = seed
+    self._weights = weights
     self.aggregation = aggregate.make(method)
-    self.foresight = Foresight(method, seed=seed, aggregation=self.aggregation)
+    self.foresight = Foresight(
+      method, seed=seed, aggregation=self.aggregation, weights=weights
+    )
 
   def init(self) -> tuple[Any, Any]:
     """The states of the server and of one client before the first round."""
@@ -142,6 +148,10 @@ class Server:
     if problem:
       raise codecs.WireError(f'symbols of client {client}: {problem}.')
     return np.packbits(symbols) if method.symbols_are_bits else symbols
+
+  def weight(self, ids: int | np.ndarray) -> np.int32 | None:
+    """What clients count; `aggregation.add` and `finish` take it."""
+    return aggregate.weight_of(self._weights, ids)
 
   def uplink_keys(self, ids: int | np.ndarray, round_idx: int) -> np.ndarray:
     """Words of the key that each client's compressor has, uint32 `[..., 4]`.

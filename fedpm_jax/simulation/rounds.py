@@ -100,6 +100,7 @@ class Engine:
     turn: int = 0,
     step_factor: Callable[[int], float] | None = None,
     max_distance: float = 0.0,
+    weights: np.ndarray | None = None,
   ):
     """Compiles nothing yet, but puts the data on the devices.
 
@@ -116,6 +117,7 @@ class Engine:
         round; None where it is always 1.
       max_distance: masks farther from theta count for nothing, see
         `protocol.robust`; 0: every mask counts.
+      weights: int `[M]`, how much each client counts; None: all the same.
     """
     self.method = method
     self.mesh = mesh
@@ -131,7 +133,7 @@ class Engine:
       turn=turn,
       step_factor=step_factor,
     )
-    self.server = Server(method, seed=seed)
+    self.server = Server(method, seed=seed, weights=weights)
     self.aggregation = self.server.aggregation
     client = Client(method, seed=seed, foresight=self.server.foresight)
     self.link = link.Link(method, client, self.server)
@@ -201,7 +203,7 @@ class Engine:
       symbols.close()  # The last turn's arrays make room for the update.
       # Waits; raises if a client decoded other values.
       sent = sending.result()
-    server, info = self.finish(state.server, total, len(members), round_idx)
+    server, info = self.finish(state.server, total, members, round_idx)
     clients = training.client_states(state.clients)
     kept = None
     if keep:
@@ -260,7 +262,9 @@ class Engine:
       if apart > bound:
         far[client] = apart
       else:
-        total = self.aggregation.add(total, key_words, symbols, on_device)
+        total = self.aggregation.add(
+          total, key_words, symbols, on_device, self.server.weight(client)
+        )
       if not keep:
         message = message._replace(symbols=np.zeros(0, np.uint8))
       received.append(message)
@@ -273,7 +277,7 @@ class Engine:
     self,
     server_state: chex.ArrayTree,
     total: jax.Array,
-    count: int,
+    members: np.ndarray,
     round_idx: int,
   ) -> tuple[Any, dict[str, Any]]:
     """The server's update, and what it reports, if that is finite.
@@ -281,16 +285,20 @@ class Engine:
     Args:
       server_state: is donated.
       total: of `aggregation`.
-      count: how many clients it is of.
+      members: int `[K]`, the clients that it is of.
       round_idx: 0-based.
 
     Raises:
       FloatingPointError: what it reports is not finite.
     """
-    if not count:  # Nobody was added up, so there is nothing to learn.
+    if not len(members):  # There is nothing to learn.
       return server_state, {}
     server, info = self.aggregation.finish(
-      server_state, total, count, np.int32(round_idx)
+      server_state,
+      total,
+      len(members),
+      np.int32(round_idx),
+      self.server.weight(members),
     )
     info = jax.device_get(info)._asdict()
     if not np.isfinite(list(info.values())).all():

@@ -94,6 +94,15 @@ def test_a_node_with_a_file_must_say_how_many_classes_there_are(classes):
     settings.own_file(node)
 
 
+def test_a_node_with_its_own_data_knows_no_other_number_of_examples(tmp_path):
+  path = tmp_path / 'mine.npz'
+  images = np.zeros((3, 8, 8, 1), np.uint8)
+  np.savez(path, images=images, labels=np.arange(3))
+  config = settings.read(f.told('--config.aggregation.weights=examples')).config
+  with pytest.raises(ValueError, match=r"'examples' needs.*use 'equal'"):
+    Client(config, 0, own=own_data(path, 10))
+
+
 def test_flipped_bits_need_keys_that_the_server_has_not():
   flags = (
     '--config.wire.compressor=randomised_response'

@@ -20,6 +20,10 @@ from fedpm_jax.reports import records
     ('digits', '--config.clients_per_round=3'),
     ('digits', '--config.fedpm.persistent_optimizer=true'),
     ('digits', '--config.optimizer.schedule=cosine'),
+    (
+      'digits',
+      '--config.aggregation.weights=examples --config.data.sizes=unequal',
+    ),
     ('methods:eden_tenth', ''),
     ('methods:fedmrn', '--config.rounds=2'),
     ('methods:fedpm_klms', '--config.rounds=2'),
