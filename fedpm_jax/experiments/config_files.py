@@ -4,21 +4,30 @@ A file has a function `get_config() -> ConfigDict`, perhaps with one argument
 that `name:argument` gives it.  It may have `get_parts(config) -> dict` too:
 objects of one's own, as keyword arguments of `Experiment` (dataset, model,
 ...).
+
+What a file does wrong is one line that names the file and its line.
 """
 
+import contextlib
 import difflib
 import functools
 import hashlib
 import importlib.util
+import inspect
 import pathlib
 import re
 import sys
+import traceback
 import types
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
+import ml_collections
+
+from fedpm_jax.experiments import build
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments.config import Config
+from fedpm_jax.system import text
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 _NOT_IN_NAMES = re.compile(r'[^A-Za-z0-9_.,=+-]')
@@ -40,9 +49,23 @@ class Loaded(NamedTuple):
   module: types.ModuleType
 
   def parts(self) -> dict[str, Any]:
-    """The file's own objects; empty where it has none."""
-    make = getattr(self.module, 'get_parts', None)
-    return dict(make(self.config)) if make else {}
+    """The file's own objects; empty where it has none.
+
+    Raises:
+      ValueError: the file's `get_parts` fails, or gives something else.
+    """
+    if not hasattr(self.module, 'get_parts'):
+      return {}
+    path = pathlib.Path(self.module.__file__ or '')
+    parts = call(path, self.module, 'get_parts', self.config)
+    known = build.Parts._fields
+    if not isinstance(parts, dict) or not {*parts} <= {*known}:
+      got = list(parts) if isinstance(parts, dict) else parts
+      raise ValueError(
+        f'{path}: get_parts(config) must give a dict with keys of {[*known]},'
+        f' got {text.one_line(text.short(got))}.'
+      )
+    return parts
 
 
 def folder() -> pathlib.Path:
@@ -87,9 +110,69 @@ def load(path: pathlib.Path) -> types.ModuleType:
   """The module of a file; it is executed once, until the file changes.
 
   Raises:
-    ValueError: it is no Python file.
+    ValueError: it is no Python file, or it fails.
   """
-  return _load(path, path.stat().st_mtime_ns)
+  with _its_mistakes(path):
+    return _load(path, path.stat().st_mtime_ns)
+
+
+def call(
+  path: pathlib.Path, module: types.ModuleType, name: str, *args: Any
+) -> Any:
+  """What a function of a file gives.
+
+  Args:
+    path: of the file, for messages.
+    module: of the file.
+    name: of the function, which the module has.
+    *args: its arguments.
+
+  Raises:
+    ValueError: it is no function, takes other arguments, or fails.
+  """
+  function = getattr(module, name)
+  if not callable(function):
+    raise ValueError(f'{path}: {name} must be a function, got {function!r}.')
+  signature = inspect.signature(function)
+  try:
+    signature.bind(*args)
+  except TypeError as error:
+    hint = ' (--config=FILE:ARGUMENT gives it one)'
+    raise ValueError(
+      f'{path}: {name}{signature} is called with {len(args)} arguments:'
+      f' {error}{hint if name == "get_config" else ""}.'
+    ) from error
+  with _its_mistakes(path):
+    return function(*args)
+
+
+@contextlib.contextmanager
+def _its_mistakes(path: pathlib.Path) -> Iterator[None]:
+  """Turns whatever a file raises into one line that names the place in it."""
+  try:
+    yield
+  except MemoryError:  # It is told of in other words, see `cli`.
+    raise
+  except Exception as error:
+    key = ''
+    if isinstance(error, AttributeError):
+      key = configs.missing_key(error)
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    # A ValueError is what a file says itself: it is a sentence already.
+    kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+    said = key or f'{kind}{said}'
+    line = _line_of(error, path)
+    place = f'{path}, line {line}' if line else f'{path}'
+    raise ValueError(f'{place}: {text.one_line(said)}') from error
+
+
+def _line_of(error: Exception, path: pathlib.Path) -> int | None:
+  """The line of a file where something went wrong, if it is known."""
+  if isinstance(error, SyntaxError) and error.filename == str(path.resolve()):
+    return error.lineno
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [f.lineno for f in frames if f.filename == str(path.resolve())]
+  return lines[-1] if lines else None
 
 
 @functools.cache
@@ -104,27 +187,46 @@ def _load(path: pathlib.Path, changed: int) -> types.ModuleType:
   return module
 
 
-def read(text: str) -> Loaded:
+def check(config: Config, what: str) -> None:
+  """Raises ValueError unless this is a configuration with every key.
+
+  Args:
+    config: what a file gives.
+    what: the file and its function, for the message.
+  """
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ValueError(
+      f'{what} must return a ConfigDict, such as fedpm_jax.config() with some'
+      f' changes, got {text.one_line(text.short(config))}.'
+    )
+  for path in configs.every_key():
+    try:
+      configs.get(config, path)
+    except (KeyError, AttributeError, TypeError) as error:
+      raise ValueError(
+        f'{what} must return a ConfigDict with all keys, which fedpm_jax.config()'
+        f' has, and this one has no {path!r}.'
+      ) from error
+
+
+def read(named: str) -> Loaded:
   """The configuration that a command line names.
 
   Args:
-    text: 'digits', 'methods:drive', 'configs/methods.py:drive', 'my/own.py'.
+    named: 'digits', 'methods:drive', 'configs/methods.py:drive', 'my/own.py'.
 
   Raises:
-    ValueError: there is no such file, or it has no `get_config`.
+    ValueError: there is no such file, it has no `get_config`, or that fails or
+      gives something else.
   """
-  name, _, argument = text.partition(':')
+  name, _, argument = named.partition(':')
   path = find(name)
   module = load(path.resolve())
   if not hasattr(module, 'get_config'):
     raise ValueError(f'{path} has no function get_config() -> ConfigDict.')
-  try:
-    config = module.get_config(*([argument] if argument else []))
-  except AttributeError as error:
-    said = configs.missing_key(error)
-    if not said:
-      raise
-    raise ValueError(f'{path}: {said}') from error
+  arguments = [argument] if argument else []
+  config = call(path, module, 'get_config', *arguments)
+  check(config, f'{path}: get_config()')
   short = f'{path.stem}_{argument}' if argument else path.stem
   return Loaded(short, config, module)
 

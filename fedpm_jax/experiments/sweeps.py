@@ -20,7 +20,7 @@ from fedpm_jax.experiments import build, config_files, workers
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.run import finished, train
-from fedpm_jax.system import files
+from fedpm_jax.system import files, text
 
 _NEEDED = ('data', 'method', 'seed')  # labels that every run has
 _VALUE = re.compile(r'[A-Za-z0-9_+-][A-Za-z0-9_.+-]*')  # a folder's name
@@ -46,19 +46,28 @@ def read(path: pathlib.Path) -> list[Run]:
   """The runs of a sweep's file.
 
   Raises:
-    ValueError: it has no get_sweep, or its runs make no sense (`check`).
+    ValueError: it has no get_sweep, that fails or gives something else, or its
+      runs make no sense (`check`).
   """
   module = config_files.load(path.resolve())
   if not hasattr(module, 'get_sweep'):
     raise ValueError(f'{path} has no function get_sweep() -> list[sweeps.Run].')
-  runs = list(module.get_sweep())
-  check(runs)
-  return runs
+  runs = config_files.call(path, module, 'get_sweep')
+  if not isinstance(runs, list | tuple):
+    raise ValueError(f'{path}: get_sweep() must return a list, got {runs!r}.')
+  for i, run in enumerate(runs):
+    what = f'{path}: run {i} of get_sweep()'
+    if not isinstance(run, Run) or not isinstance(run.labels, dict):
+      got = text.one_line(text.short(run))
+      raise ValueError(f'{what} must be a sweeps.Run with labels, got {got}.')
+    config_files.check(run.config, f'{what}, {run.labels},')
+  check(list(runs))
+  return list(runs)
 
 
 def parts_of(path: pathlib.Path, labels: dict[str, str]) -> dict[str, Any]:
   """The objects of a run, in a process that knows its sweep's file only."""
-  for run in config_files.load(path).get_sweep():
+  for run in read(path):
     if run.labels == labels and run.parts:
       return run.parts()
   raise ValueError(f'{path} has no run {labels} with parts any more.')
@@ -104,21 +113,21 @@ def select(runs: list[Run], only: list[str]) -> list[Run]:
   Raises:
     ValueError: there is no such label, value or run.
   """
-  for text in only:
-    name, _, values = text.partition('=')
+  for allowed in only:
+    name, _, values = allowed.partition('=')
     known = {}  # in the order of the sweep
     for run in runs:
       if name not in run.labels:
         raise ValueError(
           f'--only takes label=value,value with a label of'
-          f' {list(run.labels)}, got {text!r}.'
+          f' {list(run.labels)}, got {allowed!r}.'
         )
       known[run.labels[name]] = None
     wanted = values.split(',')
     for value in wanted:
       if value not in known:
         raise ValueError(
-          f'--only {text}: {name} is one of {list(known)} here, got {value!r}.'
+          f'--only {allowed}: {name} is one of {list(known)} here, got {value!r}.'
         )
     runs = [run for run in runs if run.labels[name] in wanted]
   if not runs:
@@ -213,6 +222,6 @@ def execute(
     f' before, {len(tasks) - len(failed)} now, {len(failed)} failed;'
     f' {time.perf_counter() - begun:.0f} s.'
   )
-  for text in failed:
-    print(f'failed: {text}', file=sys.stderr)
+  for line in failed:
+    print(f'failed: {line}', file=sys.stderr)
   return 1 if failed else 0
