@@ -16,6 +16,8 @@ from typing import Any
 
 import jax
 
+from fedpm_jax.system import accelerator
+
 _XLA_CACHE = 'jax_compilation_cache_dir'
 _CGROUP = pathlib.Path('/sys/fs/cgroup')
 _NUM_DEVICES = 'xla_force_host_platform_device_count'
@@ -50,14 +52,15 @@ def start_jax() -> None:
   if _setting('jax_num_cpu_devices', -1) < 0 and _NUM_DEVICES not in flags:
     with contextlib.suppress(RuntimeError):  # JAX has started.
       jax.config.update('jax_num_cpu_devices', cores())
+  asked = _setting('jax_platforms', None)
   try:
+    accelerator.warn_if_unused(asked or _setting('jax_platform_name', None))
     jax.devices()
   except (RuntimeError, AssertionError) as error:
-    asked = _setting('jax_platforms', None)
     reason = str(error).strip().partition('\n')[0] or 'it gives no reason'
     raise ValueError(
       f'JAX finds no device with JAX_PLATFORMS={asked or ""} ({reason}). Install'
-      " JAX for this hardware, such as pip install 'fedpm_jax[cuda12]', or set"
+      f' JAX for this hardware, such as {accelerator.command("cuda12")}, or set'
       ' JAX_PLATFORMS=cpu.'
     ) from error
 
