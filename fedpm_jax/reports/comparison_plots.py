@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedpm_jax.reports import comparison, labels, plots, sweep_runs
+from fedpm_jax.reports import comparison, labels, style, sweep_runs
 from fedpm_jax.reports.sweep_runs import Group
-
-_MOST = 6  # methods in a row of panels, so that each can be followed
 
 
 def draw(groups: list[Group], out: pathlib.Path) -> list[pathlib.Path]:
@@ -35,21 +33,21 @@ def draw(groups: list[Group], out: pathlib.Path) -> list[pathlib.Path]:
   for data, stem in stems.items():
     of_data = [group for group in groups if group.labels['data'] == data]
     masks = [group for group in of_data if _densities(group)]
-    paths += plots.save_both(_points(of_data, families), out / f'{stem}_points')
+    paths += style.save_both(_points(of_data, families), out / f'{stem}_points')
     for name, picture in _PICTURES.items():
       drawn = masks if picture is _DENSITY else of_data
       if drawn:
         figure = _curves(drawn, picture, families)
-        paths += plots.save_both(figure, out / f'{stem}_{name}')
+        paths += style.save_both(figure, out / f'{stem}_{name}')
   return paths
 
 
 def in_rows(methods: list[str]) -> list[dict[str, Any]]:
   """The methods in their order, a few a row, each with its colour."""
   methods = list(dict.fromkeys(methods))
-  rows = max(1, -(-len(methods) // _MOST))
+  rows = max(1, -(-len(methods) // style.MAX_LINES))
   return [
-    dict(zip(part.tolist(), plots.COLOURS, strict=False))
+    dict(zip(part.tolist(), style.COLOURS, strict=False))
     for part in np.array_split(np.array(methods, object), rows)
   ]
 
@@ -85,15 +83,14 @@ def _points(groups: list[Group], families: list[dict[str, Any]]) -> Any:
   settings = _settings(groups)
   columns = min(3, len(settings))
   rows = -(-len(settings) // columns)
-  figure = plots.figure(figsize=(0.4 + 4.4 * columns, 0.4 + 3.8 * rows))
+  figure = style.figure(figsize=(0.4 + 4.4 * columns, 0.4 + 3.8 * rows))
   axes = figure.subplots(rows, columns, squeeze=False).ravel()
   for axis in axes[len(settings) :]:
     axis.remove()
   drawn = []
   for axis, (title, members) in zip(axes, settings.items(), strict=False):
-    axis.set_title(plots.shown(title, most=plots.MAX_TITLE))
-    _log_megabytes(axis, members)
-    found = {}
+    axis.set_title(style.shown(title, most=style.MAX_TITLE))
+    found, ends = {}, []
     for group in members:
       method, row = group.labels['method'], comparison.row(group)
       x = row['megabytes_up'] + row['megabytes_down']
@@ -104,17 +101,19 @@ def _points(groups: list[Group], families: list[dict[str, Any]]) -> Any:
         y,
         error,
         color=families[place][method],
-        marker=plots.MARKERS[place % len(plots.MARKERS)],
+        marker=style.MARKERS[place % len(style.MARKERS)],
         capsize=2,
         linewidth=1,
       )
       found[method] = (x, y)
-    axis.set(xlabel=f'sent, {_BOTH_WAYS}')
+      ends += [y - (error or 0), y, min(1, y + (error or 0))]
+    style.panel(axis, xlabel=f'sent, {_BOTH_WAYS}')
     axis.set_ylabel(_worded(_ACCURACY, groups))
     axis.margins(0.15)
-    axis.grid(alpha=0.3)
+    style.logarithmic(axis.xaxis)
+    style.accuracies(axis, ends)
     drawn.append((axis, found))
-  figure.suptitle(plots.shown(groups[0].labels['data']))
+  style.title(figure, groups[0].labels['data'], most=style.MAX_NAME)
   labels.at_points(figure, drawn)
   return figure
 
@@ -123,49 +122,85 @@ class _Picture(NamedTuple):
   """A kind of picture.
 
   Attributes:
-    points: (group, all groups of the panel) -> x `[points]` and y `[seeds,
-      points]` of the group's line.
-    prepare: (axis, all groups of the panel) -> None.
+    points: (group, all groups) -> x `[points]` and y `[seeds, points]`.
+    finish: (axis, all groups, all y) -> None, when all is drawn.
     x_label: of every panel.
     y_label: of the first one; `{evaluated_on}` is 'test' or 'validation'.
+    has_lines: whether points belong together; else they are dots.
   """
 
   points: Callable[[Group, list[Group]], tuple[Any, np.ndarray]]
-  prepare: Callable[[Any, list[Group]], None]
+  finish: Callable[[Any, list[Group], np.ndarray], None]
   x_label: str
   y_label: str
+  has_lines: bool = True
 
 
 def _curves(
   groups: list[Group], picture: _Picture, families: list[dict[str, Any]]
 ) -> Any:
   """Panels of curves, each labelled where it ends in the last panel."""
-  settings, lines = _settings(groups), {}
+  settings = _settings(groups)
   present = {group.labels['method'] for group in groups}
   families = [family for family in families if present & {*family}]
-  size = (1.6 + 3.6 * len(settings), 0.8 + 2.6 * len(families))
-  figure = plots.figure(figsize=size)
+  size = (1.6 + 3.6 * len(settings), 0.9 + 2.7 * len(families))
+  figure = style.figure(figsize=size)
   axes = figure.subplots(
     len(families), len(settings), sharey=True, sharex='col', squeeze=False
   )
+  lines, values = [], []
   for row, family in zip(axes, families, strict=True):
+    drawn = {}
     for axis, members in zip(row, settings.values(), strict=True):
-      picture.prepare(axis, members)
-      lines.clear()
-      for group in members:
-        method = group.labels['method']
-        if method in family:
-          x, y = picture.points(group, members)
-          lines[method] = _line(axis, x, y, family[method])
-      axis.grid(alpha=0.3)
-    labels.at_lines(row[-1], lines)
+      drawn = _panel(style.panel(axis), members, groups, picture, family)
+      values += [y.ravel() for _, y in drawn.values()]
+    lines.append({method: line for method, (line, _) in drawn.items()})
     row[0].set_ylabel(_worded(picture.y_label, groups))
+  for axis in axes.flat:
+    picture.finish(axis, groups, np.concatenate(values))
+  for row, of_row in zip(axes, lines, strict=True):
+    if picture.has_lines:
+      labels.at_lines(row[-1], of_row)
+    elif of_row:
+      place = {'bbox_to_anchor': (1, 1), 'loc': 'upper left'}
+      style.legend(row[-1], of_row, fontsize='small', **place)
   for axis, title in zip(axes[0], settings, strict=True):
-    axis.set_title(plots.shown(title, most=plots.MAX_TITLE))
+    axis.set_title(style.shown(title, most=style.MAX_TITLE))
   for axis in axes[-1]:
     axis.set_xlabel(picture.x_label)
-  figure.suptitle(plots.shown(groups[0].labels['data']))
+  style.title(figure, groups[0].labels['data'], most=style.MAX_NAME)
   return figure
+
+
+def _panel(
+  axis: Any,
+  members: list[Group],
+  groups: list[Group],
+  picture: _Picture,
+  family: dict[str, Any],
+) -> dict[str, tuple[Any, np.ndarray]]:
+  """What is drawn of the family's methods, and its y."""
+  drawn = {}
+  for group in members:
+    method = group.labels['method']
+    if method in family:
+      x, y = picture.points(group, groups)
+      colour = family[method]
+      if picture.has_lines:
+        drawn[method] = style.band(axis, x, y, colour), y
+      else:
+        place = list(family).index(method)
+        # Side by side, so that none hides another.
+        at = np.array(x) + 0.12 * (place - (len(family) - 1) / 2)
+        drawn[method] = _dots(axis, at, y, colour, style.MARKERS[place]), y
+  return drawn
+
+
+def _dots(axis: Any, x: Any, y: np.ndarray, colour: Any, marker: str) -> Any:
+  """The means of `y [seeds, points]`, with a bar from least to greatest."""
+  axis.vlines(x, y.min(0), y.max(0), color=colour, linewidth=1, alpha=0.6)
+  (dots,) = axis.plot(x, y.mean(0), marker, color=colour, markersize=4)
+  return dots
 
 
 def _worded(label: str, groups: list[Group]) -> str:
@@ -173,24 +208,23 @@ def _worded(label: str, groups: list[Group]) -> str:
   return label.format(evaluated_on=sweep_runs.evaluated_on(groups))
 
 
-def _whole_numbers(axis, _) -> None:
-  axis.xaxis.get_major_locator().set_params(integer=True)
+def _accuracies_by_round(axis, _, values) -> None:
+  style.whole_numbers(axis.xaxis)
+  style.accuracies(axis, values)
 
 
-def _log_megabytes(axis, _) -> None:
-  axis.set_xscale('log')
-  axis.xaxis.set_major_formatter('{x:g}')
+def _accuracies_by_megabytes(axis, _, values) -> None:
+  style.logarithmic(axis.xaxis)
+  style.accuracies(axis, values)
 
 
-def _log_bits(axis, _) -> None:
-  axis.set_yscale('log')
-  axis.yaxis.set_major_formatter('{x:g}')
-  axis.yaxis.set_minor_formatter('')
-  _whole_numbers(axis, _)
+def _log_bits(axis, *_) -> None:
+  style.whole_numbers(axis.xaxis)
+  style.logarithmic(axis.yaxis)
 
 
-def _tensor_names(axis, members) -> None:
-  plots.name_ticks(axis, _tensors(members))
+def _tensor_names(axis, groups, _) -> None:
+  style.name_ticks(axis, _tensors(groups))
 
 
 def _accuracy_rounds(group, _) -> tuple[Any, np.ndarray]:
@@ -214,8 +248,8 @@ def _uplink_bpp(group, _) -> tuple[Any, np.ndarray]:
   return np.arange(len(y[0])) + 1, np.array(y)
 
 
-def _density(group, members) -> tuple[Any, np.ndarray]:
-  names, own = _tensors(members), _tensors([group])
+def _density(group, groups) -> tuple[Any, np.ndarray]:
+  names, own = _tensors(groups), _tensors([group])
   y = [[density[name] for name in own] for density in _densities(group)]
   return [names.index(name) for name in own], np.array(y)
 
@@ -245,38 +279,33 @@ def _accuracies(group) -> tuple[np.ndarray, np.ndarray]:
   )
 
 
-def _line(axis, x, y, colour) -> Any:
-  """The mean of `y [seeds, points]` and the band from least to greatest."""
-  (line,) = axis.plot(x, y.mean(0), color=colour, linewidth=1.4)
-  axis.fill_between(
-    x, y.min(0), y.max(0), color=colour, alpha=0.15, linewidth=0
-  )
-  return line
-
-
 _ACCURACY = '{evaluated_on} accuracy, mean network'
 _BOTH_WAYS = 'up and down, all clients, MB'
 _DENSITY = _Picture(
-  _density, _tensor_names, '', 'share of ones in the final mask'
+  _density,
+  _tensor_names,
+  '',
+  'share of ones in the final mask',
+  has_lines=False,
 )
 _PICTURES = {
   'accuracy_rounds': _Picture(
-    _accuracy_rounds, _whole_numbers, 'round', _ACCURACY
+    _accuracy_rounds, _accuracies_by_round, 'round', _ACCURACY
   ),
   'accuracy_bytes': _Picture(
     _accuracy_bytes('uplink', 'downlink'),
-    _log_megabytes,
+    _accuracies_by_megabytes,
     f'sent so far, {_BOTH_WAYS}',
     _ACCURACY,
   ),
   'accuracy_uplink': _Picture(
     _accuracy_bytes('uplink'),
-    _log_megabytes,
+    _accuracies_by_megabytes,
     'uplink so far, all clients, MB',
     _ACCURACY,
   ),
   'uplink_bpp': _Picture(
-    _uplink_bpp, _log_bits, 'round', 'uplink, bits per parameter and client'
+    _uplink_bpp, _log_bits, 'round', 'uplink, bits per parameter'
   ),
   'density': _DENSITY,
 }

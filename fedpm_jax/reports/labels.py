@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fedpm_jax.reports import plots
+from fedpm_jax.reports import style
 
 _GAP = 0.09  # of the height of the axes, between two names
 
@@ -26,7 +26,7 @@ def at_lines(axis: Any, lines: dict[str, Any]) -> None:
   for name, end, height in zip(lines, ends, apart(heights, _GAP), strict=True):
     colour = lines[name].get_color()
     axis.annotate(
-      plots.shown(name),
+      style.shown(name),
       end,
       (1.06, height),
       textcoords='axes fraction',
@@ -63,7 +63,7 @@ def apart(heights: np.ndarray, gap: float) -> np.ndarray:
   return result
 
 
-@plots.any_script()
+@style.any_script()
 def at_points(
   figure: Any, panels: list[tuple[Any, dict[str, tuple[float, float]]]]
 ) -> None:
@@ -82,7 +82,7 @@ def at_points(
     taken = [_box(place, np.array([8, 8])) for place in places.values()]
     for name, place in places.items():
       text = axis.annotate(
-        plots.shown(name),
+        style.shown(name),
         points[name],
         (0, 0),
         textcoords='offset points',

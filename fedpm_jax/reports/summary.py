@@ -12,7 +12,7 @@ import numpy as np
 
 from fedpm_jax import masks
 from fedpm_jax.protocol import model_file
-from fedpm_jax.reports import plots, records
+from fedpm_jax.reports import curves, records
 from fedpm_jax.system import reading
 from fedpm_jax.system.text import printable
 from fedpm_jax.system.version import __version__
@@ -57,7 +57,7 @@ def summarise(
     so it flatters; `last` is what a method is to be compared by.
   """
   best = {}
-  for name in plots.accuracies(rows):
+  for name in curves.networks(rows):
     evaluated = [row for row in rows if name in row]
     row = max(evaluated, key=lambda row, name=name: row[name])
     best[name] = {'value': row[name], 'round_idx': row['round_idx']}

@@ -10,7 +10,7 @@ from whole_runs import small
 import fedpm_jax as fp
 from fedpm_jax import masks
 from fedpm_jax.protocol import model_file
-from fedpm_jax.reports import plots, records
+from fedpm_jax.reports import records, style
 from fedpm_jax.reports import summary as summaries
 from fedpm_jax.system import files, lock, provenance
 
@@ -100,9 +100,9 @@ def test_accuracy_by_client_is_that_of_its_own_labels():
 def test_a_run_says_which_set_its_accuracies_are_of(
   tmp_path, monkeypatch, share, on, other
 ):
-  drawn, save = [], plots.save
+  drawn, save = [], style.save
   monkeypatch.setattr(
-    plots,
+    style,
     'save',
     lambda figure, path: (save(figure, path), drawn.append(figure)),
   )

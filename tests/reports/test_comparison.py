@@ -14,7 +14,7 @@ from fedpm_jax.reports import (
   comparison,
   comparison_plots,
   comparison_tables,
-  plots,
+  style,
   sweep_runs,
 )
 from fedpm_jax.system import files, reading
@@ -322,7 +322,7 @@ def test_tables_and_pictures_say_which_set_accuracies_are_of(
   workdir, monkeypatch, shares, on
 ):
   drawn = []
-  monkeypatch.setattr(plots, 'save', lambda figure, _: drawn.append(figure))
+  monkeypatch.setattr(style, 'save', lambda figure, _: drawn.append(figure))
   fedpm, dense = ({'seed': 0, 'data': {'validation': x}} for x in shares)
   for seed in (0, 1):
     folder = workdir / f'digits/fedpm/iid/seed_{seed}'

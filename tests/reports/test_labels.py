@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from matplotlib.text import Text
 
-from fedpm_jax.reports import labels, plots
+from fedpm_jax.reports import labels, style
 
 
 @hypothesis.given(
@@ -46,7 +46,7 @@ def test_heights_move_as_little_as_it_takes():
 
 
 def test_names_hide_neither_points_nor_each_other():
-  figure = plots.figure(figsize=(5, 4))
+  figure = style.figure(figsize=(5, 4))
   axis = figure.subplots()
   points = {f'a_method_{i}': (10**i, 0.9 + 0.01 * (i % 2)) for i in range(3)}
   points |= {f'beside_{i}': (10 + 0.1 * i, 0.91) for i in range(3)}

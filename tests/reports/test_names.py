@@ -14,7 +14,7 @@ from matplotlib import cbook
 from matplotlib.text import Text
 
 from fedpm_jax import report
-from fedpm_jax.reports import compare, plots, tables
+from fedpm_jax.reports import compare, plots, style, tables
 from fedpm_jax.system.text import printable
 
 NAMES = [
@@ -40,13 +40,13 @@ NAMES = [
 @pytest.fixture
 def figures(monkeypatch):
   """The figures that are drawn; their pictures are written as well."""
-  drawn, save = [], plots.save
+  drawn, save = [], style.save
 
   def keep(figure, path):
     save(figure, path)
     drawn.append(figure)
 
-  monkeypatch.setattr(plots, 'save', keep)
+  monkeypatch.setattr(style, 'save', keep)
   return drawn
 
 
@@ -81,7 +81,7 @@ def test_labels_of_any_name_have_tables_and_pictures(tmp_path, name, figures):
     )
     assert os.path.dirname(path) == str(tmp_path / 'out')
   for figure in figures:
-    assert texts(figure).count(plots.shown(name)) == 2  # data and method
+    assert texts(figure).count(style.shown(name)) == 2  # data and method
     formulas = filter(cbook.is_math_text, texts(figure))
     assert all(text.startswith(r'$\mathdefault{') for text in formulas)
 
@@ -116,11 +116,11 @@ def test_pictures_of_a_run_of_any_name(tmp_path, name, figures):
   ]
   plots.costs(costs, tmp_path / 'bits.png', title=name)
   for figure in figures:
-    assert plots.shown(name, most=plots.MAX_TITLE) in texts(figure)
+    assert style.shown(name, most=style.MAX_TITLE) in texts(figure)
   curves, _, bits = figures
-  assert plots.shown(name) in texts(curves.axes[0].get_legend())
-  ticks = [tick.get_text() for tick in bits.axes[1].get_xticklabels()]
-  assert ticks == [plots.shown(name), 'dense']
+  assert style.shown(name) in texts(curves.axes[0])
+  ticks = [tick.get_text() for tick in bits.axes[2].get_xticklabels()]
+  assert ticks == [style.shown(name), 'dense']
 
 
 def test_curves_have_a_line_for_each_network_and_no_other(tmp_path, figures):
@@ -133,7 +133,7 @@ def test_curves_have_a_line_for_each_network_and_no_other(tmp_path, figures):
     for t in range(2)
   ]
   plots.curves(rows, tmp_path / 'curves.png')
-  names = [text.get_text() for text in figures[0].axes[0].get_legend().texts]
+  names = [text.get_text() for text in figures[0].axes[0].texts]
   assert names == ['mean', 'sampled', 'threshold']
   assert len(figures[0].axes[0].lines) == 3
 

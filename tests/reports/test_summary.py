@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpm_jax.reports import plots
+from fedpm_jax.reports import curves
 from fedpm_jax.reports import summary as summaries
 from fedpm_jax.system import reading
 
@@ -97,7 +97,7 @@ def test_a_table_has_all_that_an_evaluation_may_give(tmp_path):
   rows = [ROWS[0], ROWS[1] | MORE]
   networks = ['mean', 'sampled', 'threshold', 'sampled_mean', 'vote']
   names = [f'eval/accuracy_{kind}' for kind in networks]
-  assert plots.accuracies(rows) == names
+  assert curves.networks(rows) == names
   summary = fake_runs.summary_of(rows, 0)
   del summary['best']['eval/accuracy_sampled_std']
   path = tmp_path / 'summary.json'
