@@ -103,9 +103,10 @@ def fedavg(
 
 def initial_params(network: Network) -> jax.Array:
   """The network's random kernels and zero biases, float32 `[d]`."""
-  kernel = [len(shape) > 1 for shape in network.layout.shapes]
+  names = [name.rpartition('/')[2] for name in network.layout.names]
   return network.weights() * np.repeat(
-    np.array(kernel, np.float32), network.layout.sizes
+    np.array([name != 'bias' for name in names], np.float32),
+    network.layout.sizes,
   )
 
 

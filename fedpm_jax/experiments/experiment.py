@@ -27,6 +27,7 @@ from fedpm_jax.data.sources import Dataset
 from fedpm_jax.experiments import build, checkpoint, evaluation
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.models import network as networks
+from fedpm_jax.models import parameters
 from fedpm_jax.prng import keys
 from fedpm_jax.protocol import aggregate, model_file
 from fedpm_jax.protocol.foresight import Foresight
@@ -153,6 +154,12 @@ class Experiment:
     """`config.rounds`."""
     return self.config.rounds
 
+  @property
+  def unusual_parameters(self) -> str:
+    """A line about parameters that are not kernels or biases of layers, or ''."""
+    network = self.engine.method.network
+    return parameters.told(network.layout, network.frozen)
+
   def set_state(self, state: State, next_round: int) -> None:
     """Goes on from a state, for example `*saved_state(workdir)`.
 
@@ -250,13 +257,15 @@ class Experiment:
     return self._tensors(np.asarray(masks.theta_of(jnp.asarray(q))))
 
   def mean_parameters(self) -> dict[str, np.ndarray]:
-    """The parameters of the mean network, a tensor each.
+    """All parameters of the mean network, a tensor each.
 
     Of masks they are frozen weights times theta, of a dense method its weights.
+    Those that are not masked have their initial values.
     """
     key = self._final_key()
     networks_ = self.engine.method.algorithm.eval_params(self.state.server, key)
-    return self._tensors(np.asarray(networks_['mean']))
+    frozen = self.engine.method.network.frozen
+    return self._tensors(np.asarray(networks_['mean'])) | dict(frozen)
 
   def model(self) -> model_file.Model:
     """The present model: one mask and a seed, or dense weights."""
@@ -272,7 +281,7 @@ class Experiment:
     """Compiles evaluation and export, so that they are ready later."""
     blank = self.blank_state()
     self._evaluate(blank.server, 0)
-    model_file.fingerprint(self.spec, self.engine.method.network.layout)
+    model_file.fingerprint(self.spec, self.engine.method.network)
     self.final_values(blank)
 
   def first_state(self) -> State:

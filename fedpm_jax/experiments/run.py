@@ -104,6 +104,8 @@ def train(
       # It is of fewer rounds, if it is there.
       (workdir / 'summary.json').unlink(missing_ok=True)
       starts.note(workdir, run.next_round)
+      if run.unusual_parameters:
+        say(run.unusual_parameters)
     files.write_json(workdir / 'config.json', run.description)
     with contextlib.closing(
       records.Recorder(workdir / 'metrics.jsonl', rows)

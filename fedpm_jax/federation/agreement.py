@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from fedpm_jax.experiments import checkpoint
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments.config import Config
-from fedpm_jax.models.network import Spec
+from fedpm_jax.models import parameters
+from fedpm_jax.models.network import Network, Spec
 from fedpm_jax.protocol import wire
 from fedpm_jax.protocol.method import Method
 from fedpm_jax.system import files, reading
@@ -47,18 +48,22 @@ class Agreement(NamedTuple):
     return json.dumps(self._asdict(), sort_keys=True)
 
 
-def of(description: dict[str, Any], spec: Spec) -> Agreement:
+def of(description: dict[str, Any], spec: Spec, network: Network) -> Agreement:
   """The agreement of a configured experiment.
 
   Args:
     description: as `build.describe` makes it.
     spec: of the network.
+    network: its parameters that are not masked are never sent, so both ends
+      must have the same.
   """
   terms = files.to_json(configs.deciding(description))
   for name in _OWN:
     terms.pop(name, None)
   split = terms.pop('data')
   terms['network'] = files.to_json(spec._asdict())
+  if network.frozen:
+    terms['network']['frozen'] = parameters.digest(network.frozen)
   terms['wire']['format'] = wire.VERSION
   return Agreement(terms, split)
 

@@ -56,7 +56,9 @@ class Federated(Experiment):
     super().__init__(config, **parts)
     agreement.check_private(self.engine.method, config)
     self._begun: Any = None
-    self._agreed = agreement.of(self.description, self.spec)
+    self._agreed = agreement.of(
+      self.description, self.spec, self.engine.method.network
+    )
     self._exchange = exchange.Exchange(
       grid,
       self._agreed,

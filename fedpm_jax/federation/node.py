@@ -84,7 +84,7 @@ class Node:
     self._method = build.method(config, network, given)
     agreement.check_private(self._method, config)
     self._agreement = agreement.of(
-      build.describe(config, given, self._data), spec
+      build.describe(config, given, self._data), spec, network
     )
     self._step_factor = build.step_factor(config)
     everything = np.arange(len(self._data.y_train), dtype=np.int32)

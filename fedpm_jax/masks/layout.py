@@ -8,6 +8,8 @@ half as long again on a GPU.
 """
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -42,37 +44,45 @@ class Layout(NamedTuple):
     return sum(self.sizes)
 
 
-def layout_of(params: Any) -> Layout:
+def layout_of(
+  params: Any, fan_ins: Mapping[str, int] = MappingProxyType({})
+) -> Layout:
   """The layout of a tree of parameters (arrays or shapes) of a Flax module.
 
   Args:
-    params: nested dicts whose leaves have a `shape`.  Every layer has a
-      `kernel` `[..., inputs, outputs]` and perhaps a `bias` `[outputs]`.
+    params: nested dicts whose leaves have a `shape`.
+    fan_ins: of tensors by their paths.  Without an entry, a tensor must be the
+      `kernel` `[..., inputs, outputs]` of a layer, or the `bias` beside one.
 
   Returns:
     The layout, tensors sorted by path.
 
   Raises:
-    ValueError: a tensor is neither a kernel nor the bias of one.  Its fan-in,
-      and so the scale of its frozen weights, would be a guess.
+    ValueError: a tensor is none of these.  Its fan-in, and so the scale of its
+      frozen weights, would be a guess.
   """
   leaves, _ = jax.tree_util.tree_flatten_with_path(params)
   shapes = {
     '/'.join(str(part.key) for part in path): tuple(leaf.shape)
     for path, leaf in leaves
   }
-  fan_ins = []
-  for name, shape in shapes.items():
-    layer, _, kind = name.rpartition('/')
-    kernel = shapes.get(f'{layer}/kernel', ())
+
+  def fan_in(name: str) -> int:
+    if name in fan_ins:
+      return fan_ins[name]
+    layer, slash, kind = name.rpartition('/')
+    kernel = shapes.get(f'{layer}{slash}kernel', ())
     if kind not in ('kernel', 'bias') or len(kernel) < 2:
       raise ValueError(
-        f'Cannot tell the fan-in of {name!r} {shape}: expected layers of a'
-        " 'kernel' [..., inputs, outputs] and a 'bias' [outputs]. Exclude"
-        ' other parameters from the masked network.'
+        f'Cannot tell the fan-in of {name!r} {shapes[name]}: expected layers of'
+        " a 'kernel' [..., inputs, outputs] and a 'bias' [outputs], or an entry"
+        ' in fan_ins.'
       )
-    fan_ins.append(math.prod(kernel[:-1]))
-  return Layout(tuple(shapes), tuple(shapes.values()), tuple(fan_ins))
+    return math.prod(kernel[:-1])
+
+  return Layout(
+    tuple(shapes), tuple(shapes.values()), tuple(fan_in(n) for n in shapes)
+  )
 
 
 def split(layout: Layout, flat: Any) -> list[Any]:

@@ -9,7 +9,8 @@ import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from flax import linen as nn
 
 from fedpm_jax import masks, models
 from fedpm_jax.models import lowering as lowerings
+from fedpm_jax.models import parameters
 from fedpm_jax.prng import keys
 from fedpm_jax.system import xla
 
@@ -58,12 +60,15 @@ class Network(NamedTuple):
       `[B, classes]`; images are as in the data set, not yet scaled.
     weights: () -> frozen weights `[d]`, regenerated at every call.
     compiler_options: for the outermost `jax.jit` around the two.
+    frozen: the parameters that are not masked, by their paths; `apply` knows
+      them.  See `models.parameters`.
   """
 
   layout: masks.Layout
   apply: Callable[[Any, jax.Array], jax.Array]
   weights: Callable[[], jax.Array]
   compiler_options: dict[str, str]
+  frozen: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def normalise(
@@ -87,8 +92,9 @@ def build(
   module: nn.Module | None = None,
   lowering: str = 'auto',
   dtype: str = 'float32',
+  most_others: int = parameters.MOST_OTHERS,
 ) -> Network:
-  """The network of a specification; nothing is computed before it is used.
+  """The network of a specification; no weights are made before they are used.
 
   Args:
     spec: see `Spec`.
@@ -101,6 +107,7 @@ def build(
       float32.  Rounding to bfloat16 changes the masked weights of a
       sign-constant network, which are +-c or 0, only by a factor that is common
       to a layer.
+    most_others: see `parameters.of`.
 
   Returns:
     The network.
@@ -116,13 +123,14 @@ def build(
     module = _named(spec, lowering)
   else:
     _check_module(module, spec)
-  # Shapes suffice, because the parameters that Flax would draw are never used.
-  shapes = jax.eval_shape(module.init, jax.random.key(0), _one_image(spec))
-  layout = masks.layout_of(shapes['params'])
+  layout, frozen = parameters.of(
+    module, _one_image(spec), most_others=most_others
+  )
 
   def apply(params: Any, images: jax.Array) -> jax.Array:
     cast = lambda x: x.astype(DTYPES[dtype])
     scaled = normalise(images, spec.value_range)
+    params = parameters.merged(params, parameters.constants(frozen))
     params, images = jax.tree.map(cast, (params, scaled))
     logits: Any = module.apply({'params': params}, images)
     return logits.astype(jnp.float32)
@@ -133,7 +141,7 @@ def build(
       key, layout, kind=spec.weight_kind, gain=spec.weight_gain
     )
 
-  return Network(layout, apply, weights, xla.compiler_options())
+  return Network(layout, apply, weights, xla.compiler_options(), frozen)
 
 
 def described(thing: Any) -> str:
@@ -202,8 +210,7 @@ def _check_module(module: nn.Module, spec: Spec) -> None:
     raise ValueError(
       f'{name} must have parameters and nothing else, got the collections'
       f' {sorted(variables)}: what is not a parameter would not be sent. Use a'
-      ' norm without running statistics and parameters, such as'
-      ' nn.GroupNorm(use_scale=False, use_bias=False).'
+      ' norm without running statistics, such as nn.GroupNorm or nn.LayerNorm.'
     )
   if getattr(logits, 'shape', None) != (1, spec.num_classes):
     raise ValueError(

@@ -44,6 +44,7 @@ from flax import linen as nn
 
 from fedpm_jax import codecs, masks, models
 from fedpm_jax.models import network as networks
+from fedpm_jax.models import parameters
 from fedpm_jax.models.network import Network
 from fedpm_jax.prng import dithers, keys
 from fedpm_jax.protocol import description as descriptions
@@ -172,7 +173,7 @@ def make(
         candidates.append((len(message), grouping, codec, message))
   _, grouping, codec, message = min(candidates)
   described = descriptions.to_json(
-    Description(spec, grouping, codec, fingerprint(spec, network.layout))
+    Description(spec, grouping, codec, fingerprint(spec, network))
   )
   body = _HEAD.pack(_MAGIC, _VERSION, len(described)) + described + message
   return _decode(body + _CRC.pack(zlib.crc32(body)), 'the new model', module)
@@ -240,17 +241,20 @@ def _decode(
       raise ValueError(f'its description cannot have {length} bytes')
     description = descriptions.parse(bytes(body[_HEAD.size : start]))
     spec = description.spec
-    network = _network(spec, module)
+    network = _network(spec, module, most_parameters(len(body) - start))
     values = _values(body[start:], description, network)
   except ValueError as error:
     reason = text.one_line(error)
     raise ModelFileError(path, f'it is not a valid model: {reason}') from error
   is_mask = values.dtype == np.bool_
-  if is_mask and fingerprint(spec, network.layout) != description.fingerprint:
+  # Weights that are in the file need not be regenerated.
+  is_regenerated = is_mask or network.frozen
+  if is_regenerated and fingerprint(spec, network) != description.fingerprint:
+    others = ' or the module has other initial values' if network.frozen else ''
     raise ModelFileError(
       path,
       'this version of JAX regenerates other weights from the seed than the one'
-      ' that trained the model',
+      f' that trained the model{others}',
       'Load it with the version that it was made with.',
     )
 
@@ -264,8 +268,15 @@ def _decode(
   return Model(spec, network.layout, values, data, logits)
 
 
-def _network(spec: networks.Spec, module: nn.Module | None) -> Network:
+def _network(
+  spec: networks.Spec, module: nn.Module | None, most: int
+) -> Network:
   """The network of a description, if it can be built here.
+
+  Args:
+    spec: of the network.
+    module: see `load`.
+    most: parameters that are not of layers, which are made here.
 
   Raises:
     ValueError: it cannot, for whatever reason.
@@ -282,7 +293,8 @@ def _network(spec: networks.Spec, module: nn.Module | None) -> Network:
       raise ValueError(
         f'it was trained with {name}, got {text.short(given, _MOST)}'
       )
-    return networks.build(spec, module=module)
+    most = min(most, parameters.MOST_OTHERS)
+    return networks.build(spec, module=module, most_others=most)
   except ValueError:
     raise
   # A module of one's own may raise anything, and with it Flax and JAX.
@@ -349,14 +361,24 @@ def _address(network: Network, codec: str) -> dict[str, Any]:
   }
 
 
-def fingerprint(spec: networks.Spec, layout: masks.Layout) -> str:
-  """16 hex digits of the SHA-256 of the regenerated weights."""
-  return _fingerprint(spec.seed, layout, spec.weight_kind, spec.weight_gain)
+def fingerprint(spec: networks.Spec, network: Network) -> str:
+  """16 hex digits of the SHA-256 of all that a machine must regenerate.
+
+  These are the frozen weights and, if there are any, the parameters that are
+  not masked.
+  """
+  return _fingerprint(
+    spec.seed,
+    network.layout,
+    spec.weight_kind,
+    spec.weight_gain,
+    parameters.digest(network.frozen),
+  )
 
 
 @functools.lru_cache(maxsize=4)
 def _fingerprint(
-  seed: int, layout: masks.Layout, kind: str, gain: float
+  seed: int, layout: masks.Layout, kind: str, gain: float, frozen: str
 ) -> str:
   key = keys.words(seed, keys.Purpose.WEIGHTS)
   regenerate = jax.jit(
@@ -365,4 +387,6 @@ def _fingerprint(
   )
   weights = np.asarray(regenerate())
   little = weights.astype('<f4', copy=False)
-  return hashlib.sha256(little.data).hexdigest()[:16]
+  of_all = hashlib.sha256(little.data)
+  of_all.update(frozen.encode())
+  return of_all.hexdigest()[:16]
