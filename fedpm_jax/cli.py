@@ -213,11 +213,17 @@ def _open_closed_streams() -> None:
 
 def _line(error: Exception) -> str | None:
   """What to say of an error that a user can cause; None for a bug."""
-  if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error):
+  from fedpm_jax.experiments import memory
+
+  reason = str(error).strip().partition('\n')[0].rstrip('.')
+  if memory.EXHAUSTED in str(error):
+    told = memory.told(error)
+    return f'There is not enough memory. The device says: {reason}. {told}'
+  if isinstance(error, MemoryError):
     return (
-      'There is not enough memory. Less of it is needed with a smaller'
-      ' config.batch_size, config.execution.chunk or'
-      f' config.evaluation.batch_size. ({error})'
+      "There is not enough memory. It is the machine's, not the device's"
+      f' ({reason or "no more is known"}). Less of it is needed with a smaller'
+      ' config.data.max_examples or config.clients_per_round.'
     )
   if isinstance(error, FileExistsError):
     return f'{error.filename} is a file, and a folder is needed: move it away.'

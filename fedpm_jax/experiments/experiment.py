@@ -24,7 +24,7 @@ from fedpm_jax.algorithms.base import Algorithm
 from fedpm_jax.compressors.base import Compressor
 from fedpm_jax.data import batches, partition
 from fedpm_jax.data.sources import Dataset
-from fedpm_jax.experiments import build, checkpoint, evaluation
+from fedpm_jax.experiments import build, checkpoint, evaluation, memory
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.models import network as networks
 from fedpm_jax.models import parameters
@@ -193,9 +193,10 @@ class Experiment:
     """
     t, state = self.next_round, self.state
     self._failed = True  # until the round is over
-    done = self.engine.run(
-      state, self.cohort(t), t, foreseen=self._foreseen, keep=keep
-    )
+    with memory.explained(self.config):
+      done = self.engine.run(
+        state, self.cohort(t), t, foreseen=self._foreseen, keep=keep
+      )
     self._state, self._foreseen = done.state, done.foreseen
     self.next_round, self._failed = t + 1, False
     return done._replace(metrics=done.metrics | self.privacy_spent(t))
@@ -235,7 +236,8 @@ class Experiment:
   def evaluate(self) -> dict[str, float]:
     """Accuracy and loss of the present networks on the test set."""
     before = time.perf_counter()
-    row = self._evaluate(self.state.server, self.next_round - 1)
+    with memory.explained(self.config, evaluates=True):
+      row = self._evaluate(self.state.server, self.next_round - 1)
     return row | {'time/eval_s': time.perf_counter() - before}
 
   def theta(self) -> dict[str, np.ndarray]:

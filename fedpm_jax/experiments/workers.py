@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 from absl import logging
 
+from fedpm_jax.experiments import memory
 from fedpm_jax.experiments.run import Stopped
 from fedpm_jax.system import files, lock, machine, text
 
@@ -151,7 +152,10 @@ def _note(folder: pathlib.Path, exception: BaseException) -> str:
   if isinstance(exception, BrokenProcessPool):
     reason, place = _DIED, []
   else:
-    message = text.printable(str(exception).partition('\n')[0])
+    said = str(exception).partition('\n')[0]
+    if memory.EXHAUSTED in said:
+      said = f'{said} {memory.told(exception)}'
+    message = text.printable(said)
     reason = f'{type(exception).__name__}: {message}'
     place = traceback.format_exception(exception)
   files.write_bytes(
