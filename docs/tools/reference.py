@@ -19,6 +19,7 @@ from fedpm_jax import algorithms, codecs, compressors
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments import schedules
 from fedpm_jax.experiments.options import Option
+from fedpm_jax.reports import records
 
 PAGE = pathlib.Path(__file__).parents[1] / 'reference.md'
 COMMAND = 'python docs/tools/reference.py'
@@ -66,7 +67,8 @@ def page() -> str:
       f'`{said}` names one. Its options count only where a run uses it.\n',
       *_rows(table),
     ]
-  parts += ['## Codecs\n', _codecs(), *_optimisers()]
+  parts += ['## Codecs\n', _codecs(), '## Metrics\n', _metrics()]
+  parts += _optimisers()
   return re.sub('\n{3,}', '\n\n', '\n'.join(parts)).rstrip() + '\n'
 
 
@@ -100,7 +102,8 @@ def _rows(table: Mapping[str, Callable[..., Any]]) -> Iterable[str]:
 def _codecs() -> str:
   """One table: a codec has no options."""
   lines = [
-    '`wire.uplink` and `wire.downlink` name one each. They have no options.\n',
+    '`wire.uplink` and `wire.downlink` name one each. They have no options.'
+    ' [File formats](formats.md)\nsays what they write.\n',
     '| codec | number | codes | needs at both ends | |',
     '| --- | --- | --- | --- | --- |',
   ]
@@ -112,6 +115,18 @@ def _codecs() -> str:
       f'| `{name}` | {codec.number} | {codec.symbols} | {needs} |'
       f' {_file(codec.decode, codec)} |'
     )
+  return '\n'.join(lines) + '\n'
+
+
+def _metrics() -> str:
+  """One table."""
+  lines = [
+    'The names in `metrics.jsonl` and in a row of `run.rounds()`. Which of them'
+    ' are there depends on the\nmethod.\n',
+    '| metric | |',
+    '| --- | --- |',
+  ]
+  lines += [f'| `{name}` | {unit} |' for name, unit in records.UNITS.items()]
   return '\n'.join(lines) + '\n'
 
 
