@@ -5,11 +5,17 @@ what was expected, what to do.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from absl import logging
 from zlib_ng import zlib_ng
 
 from fedpm_jax.data.sources import Dataset
+from fedpm_jax.system import text
+
+# Images that use less of their range look all alike to a network.
+_LEAST_SHARE = 0.02
 
 
 def checked(dataset: Dataset) -> Dataset:
@@ -26,10 +32,12 @@ def checked(dataset: Dataset) -> Dataset:
     for name, array in dataset._asdict().items()
     if name[:2] in ('x_', 'y_') and hasattr(array, '__array__')
   }
+  if not isinstance(dataset.num_classes, int | np.integer):
+    got = text.short(dataset.num_classes)
+    raise ValueError(f'num_classes must be an integer, got {got}.')
   dataset = dataset._replace(num_classes=int(dataset.num_classes), **arrays)
   if dataset.value_range is not None:
-    low, high = dataset.value_range
-    dataset = dataset._replace(value_range=(float(low), float(high)))
+    dataset = dataset._replace(value_range=_numbers(dataset.value_range))
   if dataset.num_classes < 2:
     raise ValueError(
       f'num_classes must be at least 2, got {dataset.num_classes}.'
@@ -59,6 +67,11 @@ def checked_clients(
   given: Sequence[np.ndarray], num_clients: int, num_examples: int
 ) -> list[np.ndarray]:
   """A client split of one's own; ValueError where it does not fit."""
+  if not isinstance(given, Sequence | np.ndarray):
+    raise ValueError(
+      'clients must be a list of arrays of indices, one for each client, got'
+      f' {type(given).__name__}.'
+    )
   if len(given) != num_clients:
     raise ValueError(
       f'clients must be config.num_clients = {num_clients} arrays of indices,'
@@ -66,15 +79,23 @@ def checked_clients(
     )
   parts = []
   for i, part in enumerate(given):
-    part = np.asarray(part)
+    try:
+      part = np.asarray(part)
+    except ValueError as error:
+      raise ValueError(f'clients[{i}] must be integers [n]: {error}') from error
+    if not part.size:
+      raise ValueError(
+        f'clients[{i}] must be integers [n], and it is empty: every client needs'
+        ' an example.'
+      )
     if part.ndim != 1 or not np.issubdtype(part.dtype, np.integer):
       raise ValueError(
         f'clients[{i}] must be integers [n], got {part.dtype} {part.shape}.'
       )
-    if not part.size or part.min() < 0 or part.max() >= num_examples:
+    if part.min() < 0 or part.max() >= num_examples:
       raise ValueError(
-        f'clients[{i}] must hold indices in [0, {num_examples}), at least one,'
-        f' got {part.size} of them.'
+        f'clients[{i}] must hold indices in [0, {num_examples}), got'
+        f' {part.min()} to {part.max()}.'
       )
     parts.append(part.astype(np.int32))
   return parts
@@ -103,7 +124,8 @@ def _check_images(
   """ValueError unless these are images `[N, H, W, C]` of a known scale."""
   if not isinstance(images, np.ndarray) or images.ndim != 4:
     got = getattr(images, 'shape', type(images).__name__)
-    raise ValueError(f'{name} must be an array [N, H, W, C], got {got}.')
+    hint = f': use {name}[..., None]' if np.shape(got) == (3,) else ''
+    raise ValueError(f'{name} must be an array [N, H, W, C], got {got}{hint}.')
   if 0 in images.shape:
     raise ValueError(f'{name} must not be empty, got shape {images.shape}.')
   _, height, width, channels = images.shape
@@ -112,12 +134,22 @@ def _check_images(
       f'{name} must be [N, H, W, C], got {images.shape}, which looks like'
       f' [N, C, H, W]: use np.moveaxis({name}, 1, 3).'
     )
+  if height == 3 and channels > 4 and width > 4:
+    logging.warning(
+      '%s has the shape [N, H, W, C] = %s: images of 3 rows with %d channels. If'
+      ' it is [N, C, H, W], use np.moveaxis(%s, 1, 3).',
+      name,
+      images.shape,
+      channels,
+      name,
+    )
   if images.dtype == np.uint8:
     if value_range is not None:
       raise ValueError(
         f'{name} is uint8, whose range is [0, 255]: leave value_range out, got'
         f' {value_range}.'
       )
+    _warn_if_flat(name, images, (0, 255))
     return
   if images.dtype != np.float32 or value_range is None:
     raise ValueError(
@@ -131,6 +163,41 @@ def _check_images(
       f'{name} must lie in value_range = {value_range}, low below high, got'
       f' values from {images.min()} to {images.max()}.'
     )
+  _warn_if_flat(name, images, value_range)
+
+
+def _warn_if_flat(
+  name: str, images: np.ndarray, value_range: tuple[float, float]
+) -> None:
+  """Warns of images that use next to nothing of their range.
+
+  They were scaled to [0, 1] and are said to be [0, 255], most of the time.
+  """
+  low, high = value_range
+  used = float(images.max()) - float(images.min())
+  if used < _LEAST_SHARE * (high - low):
+    logging.warning(
+      '%s has values from %g to %g of [%g, %g], and its images will look all'
+      ' alike. If they are scaled to [0, 1], make them float32 with'
+      ' value_range=(0.0, 1.0).',
+      name,
+      images.min(),
+      images.max(),
+      low,
+      high,
+    )
+
+
+def _numbers(value_range: Any) -> tuple[float, float]:
+  """The two ends of a range; ValueError where it has others."""
+  try:
+    low, high = map(float, value_range)
+  except (TypeError, ValueError) as error:
+    raise ValueError(
+      'value_range must be two numbers (low, high), got'
+      f' {text.short(value_range)}.'
+    ) from error
+  return low, high
 
 
 def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
@@ -140,8 +207,13 @@ def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
   )
   if not integers or labels.ndim != 1:
     got = getattr(labels, 'dtype', type(labels).__name__)
+    shape = getattr(labels, 'shape', ())
+    hint = ''
+    if len(shape) == 2:
+      how = 'reshape(-1)' if shape[1] == 1 else 'argmax(1), if it is one-hot'
+      hint = f': use {name}.{how}'
     raise ValueError(
-      f'{name} must be integers [N], got {got} {getattr(labels, "shape", "")}.'
+      f'{name} must be integers [N], got {got} {shape or ""}{hint}.'
     )
   low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
   if low < 0 or high >= num_classes:

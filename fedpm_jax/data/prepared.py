@@ -5,6 +5,7 @@ without TensorFlow, and cannot start one of the library's downloads: without a
 network the library tries these again for minutes.
 """
 
+import difflib
 import json
 import pathlib
 import re
@@ -29,6 +30,14 @@ _DEFAULTS = {
 # A PNG image is at most a thousand times longer than its file, and records that
 # are alike may be compressed once more.
 _MAX_RATIO = 4096
+# What preparing takes: MB to download, by the library's list of files, and MB of
+# disk for the archive, what is taken out of it, the records and our cache.
+_MEGABYTES = {
+  'mnist': (12, 150),
+  'emnist/balanced': (562, 1400),
+  'cifar10': (170, 700),
+  'cifar100': (169, 700),
+}
 
 
 class DataNotFound(ValueError):
@@ -65,11 +74,7 @@ def find(name: str, root: pathlib.Path) -> pathlib.Path:
     and (path.parent / 'features.json').is_file()
   ]
   if not found:
-    raise DataNotFound(
-      f'Data set {name!r} is not prepared in {root} (prepared there:'
-      f' {_names_in(root)}). Prepare it once, with a network:'
-      f" {command(name, root)}  (or use the embedded 'digits')."
-    )
+    raise DataNotFound(_not_prepared(name, match[1], root))
   # As numbers: as text, 3.0.10 would come before 3.0.9.
   newest = max(found, key=lambda path: _as_numbers(path.name))
   info = _info(newest, remedy(name, root))
@@ -147,14 +152,45 @@ def _info(directory: pathlib.Path, remedy: str) -> dict[str, Any]:
   return info
 
 
-def _names_in(root: pathlib.Path) -> str:
-  """The names of the prepared data sets, for a message."""
+def _not_prepared(name: str, short: str, root: pathlib.Path) -> str:
+  """What to do about a data set that is not there.
+
+  Args:
+    name: as given to `find`.
+    short: without the version.
+    root: the TFDS directory.
+  """
+  names = _names_in(root)
+  missing = f'Data set {name!r} is not prepared in {root}'
+  for folder in root.parents[:3]:  # root is the folder of one data set
+    if not names and any((folder / short).glob('*/dataset_info.json')):
+      return (
+        f'{missing}, which lies inside of a TFDS directory: use'
+        f' --config.data.dir={folder}, or TFDS_DATA_DIR={folder}.'
+      )
+  near = difflib.get_close_matches(
+    short.lower(), dict.fromkeys([*names, *_MEGABYTES]), 1, 0.8
+  )
+  if near and near[0] != short:
+    missing += f': did you mean {near[0]!r}?'
+  listed = ', '.join(names) or 'nothing'
+  download, disk = _MEGABYTES.get(short, (0, 0))
+  size = f' ({download} MB to download, {disk} MB of disk)' if download else ''
+  return (
+    f'{missing} (prepared there: {listed}). Prepare it once, with a'
+    f' network{size}: {command(name, root)}  (TensorFlow takes about 2 GB more;'
+    " the embedded 'digits' need nothing)."
+  )
+
+
+def _names_in(root: pathlib.Path) -> list[str]:
+  """The names of the prepared data sets."""
   names = set()
   for pattern in ('*/*/dataset_info.json', '*/*/*/dataset_info.json'):
     for path in root.glob(pattern):
       if _VERSION.fullmatch(path.parent.name):
         names.add(path.parent.parent.relative_to(root).as_posix())
-  return ', '.join(sorted(names)) or 'nothing'
+  return sorted(names)
 
 
 def _as_numbers(version: str) -> list[int]:

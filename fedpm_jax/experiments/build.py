@@ -32,6 +32,7 @@ from fedpm_jax.models import network as networks
 from fedpm_jax.models.network import Network
 from fedpm_jax.protocol import robust
 from fedpm_jax.protocol.method import Method, Names, compose
+from fedpm_jax.system import text
 
 
 class Parts(NamedTuple):
@@ -78,7 +79,8 @@ def check(config: Config, parts: Parts = NO_PARTS) -> None:
   for name, (kinds, meaning) in _TYPES.items():
     thing = getattr(parts, name)
     if thing is not None and not isinstance(thing, kinds):
-      raise ValueError(f'{name} must be {meaning}, got {thing!r}.')
+      got = text.one_line(text.short(thing))
+      raise ValueError(f'{name} must be {meaning}, got {got}.')
   configs.validate(config)
   if parts.clients is not None and config.data.validation:
     raise ValueError(

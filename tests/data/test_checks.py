@@ -62,12 +62,91 @@ def floats(low=0.0, high=1.0, value_range=(0.0, 1.0)):
     ({'y_train': np.zeros((20, 4), int)}, r'integers \[N\], got int64 \(20, 4'),
     ({'y_train': np.zeros(19, int)}, 'equally long, got 20 images and 19'),
     ({'num_classes': 1}, 'num_classes must be at least 2, got 1'),
+    ({'num_classes': None}, 'num_classes must be an integer, got None'),
+    ({'num_classes': 'ten'}, "num_classes must be an integer, got 'ten'"),
+    ({'value_range': 1.0}, 'value_range must be two numbers .*, got 1.0'),
+    ({'value_range': (1.0,)}, r'must be two numbers .*, got \(1.0,\)'),
+    ({'value_range': 'ab'}, "must be two numbers .*, got 'ab'"),
+    (
+      {'x_train': np.zeros((20, 6, 6), np.uint8)},
+      r'got \(20, 6, 6\): use x_train\[..., None\]',
+    ),
+    (
+      {'y_train': np.zeros((20, 1), int)},
+      r'got int64 \(20, 1\): use y_train.reshape\(-1\)',
+    ),
+    ({'y_train': np.eye(20)}, r'use y_train.argmax\(1\), if it is one-hot'),
   ],
 )
 def test_what_is_refused(changes, message):
   with pytest.raises(ValueError, match=message) as error:
     checks.checked(dataset(**changes))
   assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'said'),
+  [
+    ({}, ''),
+    (floats(), ''),
+    # Scaled to [0, 1], and said to be [0, 255].
+    (
+      {'x_train': np.ones((20, 6, 6, 1), np.uint8)},
+      'x_train has values from 1',
+    ),
+    (
+      floats(value_range=(0.0, 255.0)),
+      'x_train has values from 0 to 1 of [0, 2',
+    ),
+    ({'x_test': dataset().x_test // 4}, 'x_test has values from 0 to 1 of'),
+    # Not square, so that both may be meant.
+    (
+      dict.fromkeys(
+        ('x_train', 'x_test'),
+        np.arange(20, dtype=np.uint8)[:, None, None, None]
+        + np.zeros((1, 3, 6, 8), np.uint8),
+      )
+      | {'y_test': np.zeros(20, int)},
+      'images of 3 rows with 8 channels. If it is [N, C, H, W], use',
+    ),
+  ],
+)
+def test_what_is_told_of_and_passes(changes, said, caplog):
+  checks.checked(dataset(**changes))
+  assert said in caplog.text
+  assert bool(said) == bool(caplog.text)
+
+
+CLIENTS = [np.arange(5), np.arange(5, 10), [19]]
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    (7, 'one for each client, got int'),
+    ({0: [1], 1: [2], 2: [3]}, 'one for each client, got dict'),
+    (CLIENTS[:2], 'must be config.num_clients = 3 arrays of indices, got 2'),
+    ([[], *CLIENTS[1:]], r'clients\[0\] .* is empty: every client needs'),
+    ([*CLIENTS[:2], np.array([], int)], r'clients\[2\] .* is empty'),
+    ([[1, 20], *CLIENTS[1:]], r'clients\[0\] .* in \[0, 20\), got 1 to 20'),
+    ([[-1], *CLIENTS[1:]], r'indices in \[0, 20\), got -1 to -1'),
+    (
+      [[0.5], *CLIENTS[1:]],
+      r'clients\[0\] must be integers \[n\], got float64',
+    ),
+    ([[[1], [2, 3]], *CLIENTS[1:]], r'clients\[0\] must be integers \[n\]: '),
+  ],
+)
+def test_a_client_split_that_does_not_fit(given, message):
+  with pytest.raises(ValueError, match=message) as error:
+    checks.checked_clients(given, 3, 20)
+  assert '\n' not in str(error.value)
+
+
+def test_a_client_split_that_fits():
+  parts = checks.checked_clients(CLIENTS, 3, 20)
+  assert [part.dtype for part in parts] == [np.int32] * 3
+  assert [len(part) for part in parts] == [5, 5, 1]
 
 
 def test_a_fingerprint_tells_data_apart():

@@ -112,6 +112,45 @@ def test_the_line_names_what_is_prepared(root):
       sources.load(name, data_dir=root)
 
 
+@pytest.mark.parametrize(
+  ('name', 'said'),
+  [
+    ('mnist', '12 MB to download, 150 MB of disk'),
+    ('cifar10:3.0.2', '170 MB to download, 700 MB of disk'),
+    ('CIFAR10', "did you mean 'cifar10'"),
+    ('cifar-100', "did you mean 'cifar100'"),
+    ('Toy', "did you mean 'toy'"),
+  ],
+)
+def test_the_line_names_what_it_takes_and_what_is_meant(root, name, said):
+  with pytest.raises(sources.DataNotFound) as caught:
+    sources.load(name, data_dir=root)
+  line = str(caught.value)
+  assert said in line
+  assert ('to download' in line) == ('to download' in said)
+  assert ('did you mean' in line) == ('did you mean' in said)
+
+
+@pytest.mark.parametrize('inner', ['toy', 'toy/1.0.0'])
+def test_the_folder_of_one_data_set_is_not_that_of_all(root, inner):
+  with pytest.raises(sources.DataNotFound) as caught:
+    sources.load('toy', data_dir=root / inner)
+  assert str(caught.value).endswith(
+    f'use --config.data.dir={root}, or TFDS_DATA_DIR={root}.'
+  )
+
+
+def test_an_advice_of_the_library_is_kept_back(root, caplog, monkeypatch):
+  from tensorflow_datasets.core.features import image_feature
+
+  monkeypatch.setattr(image_feature, 'cv2', None)
+  sources.logging._log_counter_per_token.clear()  # of what is said once
+  sources.load('toy', data_dir=root)
+  assert 'OpenCV' not in caplog.text
+  sources.logging.warning('OpenCV is not installed')
+  assert 'OpenCV' in caplog.text
+
+
 def test_tfrecord_is_refused_but_not_beside_array_record(root):
   info = root / 'toy' / '1.0.0' / 'dataset_info.json'
   prepared_toy.edit(info, lambda content: content.update(fileFormat='tfrecord'))
