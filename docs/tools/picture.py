@@ -55,13 +55,13 @@ def picture() -> str:
     '<rect class="box" x="20" y="20" width="560" height="116" rx="8"/>',
     _text(36, 48, 'Server: theta, the chance that a weight is kept', 'title'),
     *_cells(36, 62, BEFORE),
-    _text(36, 122, '1  draws the cohort: clients 2, 5, 6 and 9', ''),
+    _text(36, 122, '1. The server draws the cohort: clients 2, 5, 6 and 9', ''),
     *_arrow(120, 140, 196),
-    _text(136, 165, '2  broadcast: theta, coded as', ''),
+    _text(136, 165, '2. Broadcast: theta, coded as', ''),
     _text(136, 185, 'what is new since the last round', ''),
     '<rect class="box" x="20" y="202" width="560" height="252" rx="8"/>',
     _text(
-      36, 230, '3  each client trains scores on its own examples,', 'title'
+      36, 230, '3. Each client trains scores on its own examples,', 'title'
     ),
     _text(36, 252, 'and draws one mask from its own theta', 'title'),
   ]
@@ -70,12 +70,12 @@ def picture() -> str:
     parts += [_text(36, y + 23, name, ''), *_cells(130, y, mask)]
   parts += [
     *_arrow(120, 458, 514),
-    _text(136, 483, '4  messages: masks, coded as where', ''),
+    _text(136, 483, '4. Messages: masks, coded as where', ''),
     _text(136, 503, "the server's guess of them is wrong", ''),
     '<rect class="box" x="20" y="520" width="560" height="120" rx="8"/>',
-    _text(36, 548, '5  Server: theta becomes the share of ones', 'title'),
+    _text(36, 548, '5. Server: theta becomes the share of ones', 'title'),
     *_cells(36, 562, after),
-    _text(36, 624, '6  evaluation; then the next round begins', ''),
+    _text(36, 624, '6. Evaluation; then the next round begins', ''),
   ]
   return (
     f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
