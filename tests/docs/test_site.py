@@ -62,7 +62,7 @@ def test_links_lead_somewhere_in_the_site_or_in_the_repository(site):
   for path in site.glob('*.html'):
     for link in Page(path).links:
       address, _, anchor = link.partition('#')
-      if address.startswith(f'{repository}/'):
+      if address.startswith((f'{repository}/blob/', f'{repository}/tree/')):
         kind, branch, name = address[len(repository) + 1 :].split('/', 2)
         assert branch == 'main'
         found = pages.ROOT / name
