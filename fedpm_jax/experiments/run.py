@@ -11,7 +11,7 @@ from typing import Any
 from absl import logging
 
 from fedpm_jax.data import partition
-from fedpm_jax.experiments import checkpoint, progress, starts
+from fedpm_jax.experiments import checkpoint, observe, progress, starts
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.experiment import Experiment
@@ -236,6 +236,7 @@ def _train(
     progress.Progress(run.next_round, run.num_rounds, verbose) as bar,
   ):
     _ = run.state  # Made first, so that the thread has no part in it.
+    observer = observe.Observer(run, workdir)
     warm_up.start()
     while run.next_round <= last:
       t = run.next_round
@@ -244,6 +245,7 @@ def _train(
       row = dict(done.metrics)
       if done.kept:
         archive.save(workdir, done.kept)
+      observer.look(done.kept)
       del done  # What was kept is large.
       if due(t, config.evaluation.every):
         warm_up.join()

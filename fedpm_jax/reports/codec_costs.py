@@ -18,6 +18,7 @@ from fedpm_jax.codecs import base, dither
 from fedpm_jax.masks import SCALE, Layout
 from fedpm_jax.protocol import wire
 from fedpm_jax.protocol.foresight import Foresight
+from fedpm_jax.protocol.method import Method
 from fedpm_jax.protocol.server import Held
 from fedpm_jax.simulation.rounds import Kept
 
@@ -153,6 +154,86 @@ def _log2_dither(mask: np.ndarray, side: base.SideInformation) -> np.ndarray:
   flips = mask ^ guess.mask
   z = guess.distance / (dither.UNIT * dither.sigma(mask, guess))
   return special.log_ndtr(np.where(flips, -z, z)) / np.log(2)
+
+
+_MOST_CLIENTS = 4  # whose messages are looked at, tensor by tensor
+_MOST_LEVELS = 256  # of theta; with more, `theta_news` has another form
+
+
+def by_tensor(
+  kept: Kept, foresight: Foresight, method: Method
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+  """Ideal bits `[L]` of a message up and of one down, by the run's own codecs.
+
+  They are code lengths of a codec's model, and no lengths of messages: those
+  are of all tensors together, and have a header.
+
+  Args:
+    kept: the round.
+    foresight: of the method.
+    method: of the run.
+
+  Returns:
+    Up, the mean over the first clients of the round; None where the codec has no
+    row in `UPLINK`.  Down, to a client that holds the last theta, if there is
+    one; None where the codec has no such model.
+  """
+  sizes = method.network.layout.sizes
+  uplink = None
+  if method.uplink in UPLINK:
+    few = kept.ids[:_MOST_CLIENTS]
+    guesses = foresight.guesses(kept.q, few, kept.round_idx)
+    uplink = np.mean(
+      [
+        ideal_bits(
+          method.uplink,
+          np.unpackbits(packed, count=sum(sizes)).view(np.bool_),
+          base.SideInformation(q=kept.q, sizes=sizes, guess=guess),
+        )
+        for packed, guess in zip(kept.symbols, guesses, strict=False)
+      ],
+      axis=0,
+    )
+  expected, held = None, Held(kept.known_q, kept.known_members)
+  if method.downlink_needs_memory and held.members[kept.ids].any():
+    expected = foresight.expected(held.q, held.ids, kept.round_idx)
+  return uplink, ideal_bits_of_theta(method.downlink, kept.q, expected, sizes)
+
+
+def ideal_bits_of_theta(
+  name: str,
+  q: np.ndarray,
+  expected: base.Expected | None,
+  sizes: tuple[int, ...],
+) -> np.ndarray | None:
+  """The code length of each tensor of a theta, in bits, `[L]`.
+
+  Nothing is charged for levels and their counts.
+
+  Args:
+    name: a row of `DOWNLINK`.
+    q: uint16 `[d]`.
+    expected: of it, where the receiver has an older one.
+    sizes: of the tensors.
+
+  Returns:
+    None where the codec's model is another.
+  """
+  if name == 'theta_raw':
+    return 16.0 * np.array(sizes)
+  levels = np.unique(q)
+  if name not in DOWNLINK or levels.size > _MOST_LEVELS:
+    return None
+  news = np.searchsorted(levels, q)
+  context = np.zeros(q.size, np.int64)
+  if expected is not None:
+    # What was expected need not be a level; it counts as the next one below it.
+    place = np.searchsorted(levels, expected.q, 'right') - 1
+    news = news - np.maximum(place, 0)
+    context += expected.context
+  pairs = 2 * levels.size * context + news + levels.size
+  share = np.bincount(pairs)[pairs] / np.bincount(context)[context]
+  return np.array([-part.sum() for part in base.split(np.log2(share), sizes)])
 
 
 # What each codec's model says of a mask: log2 of every bit's probability.

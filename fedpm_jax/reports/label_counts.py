@@ -184,6 +184,8 @@ def _examples(axis: Any, found: dict[str, Any]) -> None:
   examples = found['examples']
   edges = np.array(examples['edges']) - 0.5
   _histogram(axis, edges, examples['clients'], 'training examples of a client')
+  margin = max(1, 0.04 * (edges[-1] - edges[0]))
+  axis.set_xlim(edges[0] - margin, edges[-1] + margin)
   style.whole_numbers(axis.xaxis)
 
 

@@ -221,6 +221,7 @@ def file_list(workdir: pathlib.Path) -> str:
     'model.fedpm': 'the model: fedpm_jax.load(path)',
     'curves.png': 'accuracy and bits',
     'partition.png': "the clients' labels",
+    'history.json': 'labels, theta and bits by layer, for the report',
     'symbols': 'the masks of some rounds, for report --bits',
     'checkpoints': 'to continue from',
   }

@@ -34,6 +34,7 @@ def test_a_run_leaves_its_files(whole):
     'model.fedpm',
     'curves.png',
     'partition.png',
+    'history.json',
     'starts.jsonl',
     'symbols',
     'checkpoints',

@@ -5,6 +5,7 @@ import pytest
 import toy
 from scipy import special
 
+from fedpm_jax import codecs
 from fedpm_jax.codecs import base, dither
 from fedpm_jax.reports import codec_costs
 
@@ -78,3 +79,54 @@ def test_ideal_code_lengths(rng):
   for name, want in expected.items():
     got = codec_costs.ideal_bits(name, mask, side)
     np.testing.assert_allclose(got, want, rtol=0.05, atol=1e-3)
+
+
+@pytest.mark.parametrize('knows', [False, True])
+@pytest.mark.parametrize('spread', [1, 40, 200])
+def test_ideal_bits_of_a_theta_are_nearly_those_of_its_payload(
+  rng, knows, spread
+):
+  """The payload has the levels and their counts besides."""
+  sizes = (5_000, 45_000)
+  levels = 100 + 200 * np.arange(spread)
+  expected = rng.integers(0, spread, sum(sizes))
+  moved = rng.random(sum(sizes)) < np.repeat([0.5, 0.1], sizes)
+  index = np.where(moved, rng.integers(0, spread, sum(sizes)), expected)
+  q = levels[index].astype(np.uint16)
+  context = np.repeat([3, 1], sizes).astype(np.uint8)
+  side = base.SideInformation(
+    sizes=sizes,
+    expected=base.Expected(levels[expected].astype(np.uint16), context),
+  )
+  name = 'theta_news' if knows else 'theta_levels'
+  ideal = codec_costs.ideal_bits_of_theta(
+    name, q, side.expected if knows else None, sizes
+  )
+  payload = 8 * len(codecs.CODECS[name].encode(q, side))
+  assert ideal.sum() <= payload
+  assert ideal.sum() > 0.97 * payload - 40 * spread - 200
+  if knows and spread > 1:  # What moves less costs less.
+    assert ideal[0] / sizes[0] > 2 * ideal[1] / sizes[1]
+
+
+def test_bits_by_tensor_of_other_codecs_are_not_known(rng):
+  q = rng.integers(1, 65536, 1000).astype(np.uint16)
+  ideal = codec_costs.ideal_bits_of_theta
+  assert ideal('theta_levels', q, None, (1000,)) is None  # 1000 levels
+  assert ideal('raw', q, None, (1000,)) is None
+  assert ideal('theta_raw', q, None, (400, 600)).tolist() == [6400, 9600]
+
+
+def test_bits_by_tensor_are_those_of_the_codecs_of_the_run(run):
+  engine, _, kept, rows = run
+  layout = engine.method.network.layout
+  for round_, row in zip(kept[1:], rows[1:], strict=True):
+    up, down = codec_costs.by_tensor(
+      round_, engine.server.foresight, engine.method
+    )
+    costs = codec_costs.costs(round_, engine.server.foresight, layout)
+    (dither_,) = (cost for cost in costs if cost['codec'] == 'dither')
+    assert up / layout.sizes == pytest.approx(
+      [dither_[f'ideal/{name}'] for name in layout.names]
+    )
+    assert 0 < down.sum() < row['downlink/bpp_wire'] * layout.num_parameters
