@@ -97,7 +97,7 @@ def test_a_wheel_finds_its_sweeps_and_programs(installed, tmp_path):
   )
   assert re.search(r"method is one of \['fedpm', .*got 'none'", done.stderr)
   done = _run(tmp_path, installed / 'fedpm', 'report')
-  assert done.stderr.startswith('error: Give one of --bits and --sweep')
+  assert done.stderr.startswith('error: Give folders of runs, or one of')
 
 
 def test_the_console_script_knows_its_programs(installed, tmp_path):

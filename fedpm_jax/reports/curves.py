@@ -131,6 +131,13 @@ def metric(axis: Any, groups: list[Group], name: str, label: str) -> None:
   _draw(axis, {group.name: line(group, name) for group in groups})
 
 
+def share(axis: Any, lines: dict[str, Line]) -> None:
+  """Shares over rounds, such as accuracies by client, a line each."""
+  style.panel(axis, xlabel='round', ylabel='accuracy of the mean network')
+  style.accuracies(axis, [v for found in lines.values() for v in found.y.flat])
+  _draw(axis, lines)
+
+
 def bits(axis: Any, groups: list[Group], way: str = '') -> None:
   """Bits per parameter and client: of one group all directions, else of one.
 

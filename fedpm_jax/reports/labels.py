@@ -33,7 +33,13 @@ def at_lines(axis: Any, lines: dict[str, Any]) -> None:
       color=colour,
       fontsize='small',
       verticalalignment='center',
-      arrowprops={'arrowstyle': '-', 'color': colour, 'linewidth': 0.6},
+      # Dotted, so that nobody takes it for a part of the line.
+      arrowprops={
+        'arrowstyle': '-',
+        'color': colour,
+        'linewidth': 0.7,
+        'linestyle': (0, (1, 3)),
+      },
     )
 
 

@@ -286,8 +286,8 @@ def test_a_target_of_other_data(workdir):
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    ([], 'Give one of --bits and --sweep, got neither'),
-    (['--bits=a', '--sweep=b'], 'Give one of --bits and --sweep, got both'),
+    ([], 'one of --list, --bits and --sweep, got none'),
+    (['--bits=a', '--sweep=b'], 'one of --list, .*, got --bits and --sweep'),
     (['--sweep=nowhere'], 'nowhere holds no runs of a sweep'),
     (['--sweep=nowhere', '--target=digits'], "--target takes .* got 'digits'"),
   ],
