@@ -38,7 +38,7 @@ def read(path: pathlib.Path, like: Any) -> Any:
 
   Args:
     path: that `write` made.
-    like: arrays of the same shapes and dtypes in a tree of the same structure.
+    like: arrays, or their shapes and dtypes, in a tree of the same structure.
 
   Raises:
     FileError: the folder is damaged; orbax itself raises whatever its bytes
@@ -54,7 +54,7 @@ def read(path: pathlib.Path, like: Any) -> Any:
     raise reading.FileError(path, reason(error)) from error
 
 
-def _named(tree: Any) -> dict[str, Any]:
+def named(tree: Any) -> dict[str, Any]:
   """The arrays of a tree by their place, such as 'server.scores'."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return {
@@ -65,8 +65,8 @@ def _named(tree: Any) -> dict[str, Any]:
 
 def types(tree: Any) -> dict[str, str]:
   """The dtype and shape of every array."""
-  named = _named(tree).items()
-  return {name: f'{leaf.dtype}{list(leaf.shape)}' for name, leaf in named}
+  leaves = named(tree).items()
+  return {name: f'{leaf.dtype}{list(leaf.shape)}' for name, leaf in leaves}
 
 
 def checksums(tree: Any) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def checksums(tree: Any) -> dict[str, Any]:
   types_ = types(tree)
   return {
     name: {'type': types_[name], 'crc32': checks.checksum([leaf])}
-    for name, leaf in _named(tree).items()
+    for name, leaf in named(tree).items()
   }
 
 

@@ -1,9 +1,10 @@
 """Checkpoints of the whole state (orbax), and whether a run may go on from one.
 
 A checkpoint is a folder `checkpoints/<rounds done>`.  Its `state` holds the
-server's state, the clients' states and who holds which theta, its
-`metrics.jsonl` the rows until then.  Its `run.json` holds the next round, what
-determines the run, and checksums: of every array, of the rows, and of itself.
+server's state, the clients' states and who holds which theta, as few bytes
+(`packing`), its `metrics.jsonl` the rows until then.  Its `run.json` holds the
+next round, what determines the run, and checksums: of every array as it was, of
+the rows, and of itself.
 Randomness is derived from the seed, so that a run that was killed continues bit
 for bit, whatever happened to its other files.
 
@@ -25,19 +26,21 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from fedpm_jax.experiments import arrays
+from fedpm_jax.experiments import arrays, packing
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.reports import records
 from fedpm_jax.system import files, reading
 
 FOLDER = 'checkpoints'
 _RUN, _ROWS = 'run.json', 'metrics.jsonl'
+_OLD = 'It is damaged, or of an older version.'
 _SHAPE = {
   'content': {
     'next_round': int,
     'config': {},
     'rows_crc32': str,
     'arrays': {str: {'type': str, 'crc32': str}},
+    'tables': [packing.SHAPE],
   },
   'crc32': str,
 }
@@ -233,10 +236,12 @@ def _write(
   temporary = files.temporary_name(path)
   try:
     temporary.mkdir()
-    arrays.write(temporary / 'state', state)
+    packed, tables = packing.pack(state)
+    arrays.write(temporary / 'state', packed)
     with open(recorded.path, 'rb') as file:
       files.write_bytes(temporary / _ROWS, file.read(recorded.size))
-    content = content | {'arrays': arrays.checksums(state)}
+    sums = arrays.checksums(state)
+    content = content | {'arrays': sums, 'tables': tables}
     whole = {'content': content, 'crc32': _crc32(content)}
     files.write_json(temporary / _RUN, whole)
     _remove(path)  # A damaged one of this name may be there.
@@ -258,7 +263,7 @@ def _remove(path: pathlib.Path) -> None:
 def _read(path: pathlib.Path, like: Any, config: dict[str, Any]) -> Restored:
   """Reads a checkpoint; see `restore` for the errors."""
   try:
-    run = reading.read_json(path / _RUN, _SHAPE)
+    run = reading.read_json(path / _RUN, _SHAPE, remedy=_OLD)
   except FileNotFoundError as error:
     raise reading.FileError(
       path, f'there is no {_RUN}: damaged, or of version 0.2.0 or older'
@@ -281,7 +286,7 @@ def _read(path: pathlib.Path, like: Any, config: dict[str, Any]) -> Restored:
       f'The checkpoint {path} does not fit: {"; ".join(changes)}. Use a new'
       ' --workdir.'
     )
-  state = arrays.read(path / 'state', like)
+  state = _read_state(path / 'state', like, content['tables'])
   found = arrays.checksums(state)
   for name, array in content['arrays'].items():
     if found[name] != array:
@@ -291,6 +296,19 @@ def _read(path: pathlib.Path, like: Any, config: dict[str, Any]) -> Restored:
   # Without a device: a round spreads them over all.
   state = jax.tree.map(jnp.asarray, state)
   return Restored(state, content['next_round'], _read_rows(path, content))
+
+
+def _read_state(
+  path: pathlib.Path, like: Any, tables: list[packing.Table]
+) -> Any:
+  """The state of a checkpoint; FileError where it is damaged."""
+  try:
+    packed = arrays.read(path, packing.expected(like, tables))
+    return packing.unpack(packed, tables, like)
+  except reading.FileError:
+    raise
+  except (ValueError, IndexError) as error:
+    raise reading.FileError(path, str(error)) from error
 
 
 def _read_rows(
