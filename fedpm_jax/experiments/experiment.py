@@ -24,7 +24,13 @@ from fedpm_jax.algorithms.base import Algorithm
 from fedpm_jax.compressors.base import Compressor
 from fedpm_jax.data import batches, partition
 from fedpm_jax.data.sources import Dataset
-from fedpm_jax.experiments import build, checkpoint, evaluation, memory
+from fedpm_jax.experiments import (
+  build,
+  checkpoint,
+  divergence,
+  evaluation,
+  memory,
+)
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.models import network as networks
 from fedpm_jax.models import parameters
@@ -193,10 +199,13 @@ class Experiment:
     """
     t, state = self.next_round, self.state
     self._failed = True  # until the round is over
-    with memory.explained(self.config):
-      done = self.engine.run(
-        state, self.cohort(t), t, foreseen=self._foreseen, keep=keep
-      )
+    try:
+      with memory.explained(self.config):
+        done = self.engine.run(
+          state, self.cohort(t), t, foreseen=self._foreseen, keep=keep
+        )
+    except FloatingPointError as error:
+      raise FloatingPointError(f'{error} {self._cause()}') from error
     self._state, self._foreseen = done.state, done.foreseen
     self.next_round, self._failed = t + 1, False
     return done._replace(metrics=done.metrics | self.privacy_spent(t))
@@ -321,6 +330,13 @@ class Experiment:
     for round_ in kept:
       rows += codec_costs.costs(round_, foresight, method.network.layout)
     return rows
+
+  def _cause(self) -> str:
+    """Why training has diverged, as far as looking tells."""
+    method = self.engine.method
+    server, _ = self.engine.server.init()
+    first = method.algorithm.eval_params(server, self._final_key())['mean']
+    return divergence.cause(self.config, self.dataset, method.network, first)
 
   def _final_key(self) -> jax.Array:
     return model_file.final_key(self.spec.seed)

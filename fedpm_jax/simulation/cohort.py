@@ -334,9 +334,7 @@ def _check_losses(
   if bad:
     raise FloatingPointError(
       f'Round {round_idx + 1}: the training of clients {bad} diverged, their loss'
-      ' or what they trained is not finite. Lower config.optimizer.learning_rate'
-      " (of dense methods also server_learning_rate), or see the optimiser's"
-      ' options and config.weights.gain.'
+      ' or what they trained is not finite.'
     )
 
 

@@ -303,8 +303,7 @@ class Engine:
     info = jax.device_get(info)._asdict()
     if not np.isfinite(list(info.values())).all():
       raise FloatingPointError(
-        f'Round {round_idx + 1}: the server reports {info}. Lower'
-        ' config.optimizer.learning_rate or server_learning_rate.'
+        f'Round {round_idx + 1}: the server reports {info}.'
       )
     return server, info
 

@@ -1,0 +1,59 @@
+"""Why training has diverged, as far as looking tells.
+
+Labels and the type and range of images are checked when a run is built, so that
+what is left is how images are scaled, the weights, and the learning rate.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedpm_jax import masks
+from fedpm_jax.data.sources import Dataset
+from fedpm_jax.experiments.config import Config
+from fedpm_jax.models import network as networks
+from fedpm_jax.models.network import Network
+
+_IMAGES = 64  # that are looked at
+_LARGE = 1e4  # outputs of a network that nobody has trained
+
+
+def cause(
+  config: Config,
+  dataset: Dataset,
+  network: Network,
+  params: jax.Array,
+) -> str:
+  """The likely cause and what to do, in a sentence or two.
+
+  Args:
+    config: of the run.
+    dataset: whose training images are looked at.
+    network: that was trained.
+    params: of the mean network before the first round, `[d]`.
+  """
+  images = jnp.asarray(dataset.x_train[:_IMAGES])
+  scaled = networks.normalise(images, dataset.value_range)
+  if not np.isfinite(scaled).all():
+    return (
+      'The images are the cause: scaled from value_range ='
+      f' {dataset.value_range} to [-1, 1] they are not finite in float32. Give'
+      ' images and range in other units.'
+    )
+  outputs = network.apply(masks.unravel(network.layout, params), images)
+  largest = float(np.abs(outputs).max())
+  if not largest <= _LARGE:
+    return (
+      'The weights are the cause: before any training the network makes outputs'
+      f' of {largest:.3g} of the first {len(images)} images. Lower'
+      f' config.weights.gain = {config.weights.gain:g}, or scale the activations'
+      ' of a model of your own.'
+    )
+  optimizer = config.optimizer
+  return (
+    'The steps are the likely cause: labels and images are in their ranges, and'
+    f' before training the largest output was {largest:.3g}. Lower'
+    f' config.optimizer.learning_rate = {optimizer.learning_rate:g} (of'
+    f' {optimizer.name}; of dense methods also server_learning_rate), or see the'
+    " optimiser's options."
+  )
