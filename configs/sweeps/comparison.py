@@ -31,6 +31,7 @@ MNIST = {
   'data.max_examples': 500,
   'model': 'lenet',
   'local_epochs': 1,
+  'evaluation.every': 1,  # for the bytes until an accuracy is reached
   'evaluation.batch_size': 1000,
   'wire.keep_every': 0,
 }

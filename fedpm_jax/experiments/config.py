@@ -106,7 +106,12 @@ KEYS: dict[str, Option] = {
   ),
   'execution.devices': option(0, 'at most so many; 0: all', 0, decides=False),
   'execution.chunk': option(1, 'clients vectorised at a time on a device', 1),
-  'evaluation.every': option(1, 'rounds', 1, decides=False),
+  'evaluation.every': option(
+    0,
+    'rounds; 0: chosen, so that it takes a fifth of the time at most',
+    0,
+    decides=False,
+  ),
   'evaluation.batch_size': option(
     250, 'test images at a time', 1, decides=False
   ),

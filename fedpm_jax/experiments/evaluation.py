@@ -1,4 +1,4 @@
-"""The evaluation of a run: on which examples, and by how many masks."""
+"""The evaluation of a run: how often, on which examples, by how many masks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +7,18 @@ import jax
 import numpy as np
 
 from fedpm_jax.algorithms.base import Algorithm
-from fedpm_jax.data import partition
+from fedpm_jax.data import batches, partition
 from fedpm_jax.data.sources import Dataset
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.prng import keys
 from fedpm_jax.simulation import client_accuracy, evaluate
 from fedpm_jax.simulation.rounds import Engine
+
+# Where nobody says how often, evaluations take a fifth of the time at most: the
+# rounds between two of them take four times as long as one.
+_ROUNDS_TO_ONE = 4
+# Forward, and backward by the activations and by the parameters.
+_PASSES_OF_TRAINING = 3
 
 
 def check(config: Config, algorithm: Algorithm, name: str) -> None:
@@ -28,14 +34,53 @@ def check(config: Config, algorithm: Algorithm, name: str) -> None:
   count = config.evaluation.masks
   if count == 1:
     return
-  key = jax.eval_shape(lambda: keys.derive(0, keys.Purpose.EVALUATE))
-  state, _ = jax.eval_shape(algorithm.init, key)
-  kinds = jax.eval_shape(algorithm.eval_params, state, key)
+  kinds = _kinds(algorithm)
   if 'sampled' not in kinds:
     raise ValueError(
       f'config.evaluation.masks = {count} needs an algorithm that samples masks,'
-      f' got {name!r}, which has the networks {list(kinds)}: leave it at 1.'
+      f' got {name!r}, which has the networks {kinds}: leave it at 1.'
     )
+
+
+def _kinds(algorithm: Algorithm) -> list[str]:
+  """The names of the networks that are evaluated."""
+  key = jax.eval_shape(lambda: keys.derive(0, keys.Purpose.EVALUATE))
+  state, _ = jax.eval_shape(algorithm.init, key)
+  return list(jax.eval_shape(algorithm.eval_params, state, key))
+
+
+def every(
+  config: Config,
+  algorithm: Algorithm,
+  *,
+  test_images: int,
+  client_examples: list[np.ndarray],
+) -> int:
+  """After each how many rounds the networks are evaluated.
+
+  Where the configuration leaves it open, it follows from counted passes of
+  images through the network, never from a clock: the same rounds are evaluated
+  on every machine.  Coding, which a round has besides, makes evaluations cost
+  less than is counted.
+
+  Args:
+    config: of the run.
+    algorithm: whose networks are evaluated.
+    test_images: of the test set.
+    client_examples: M arrays.
+
+  Returns:
+    At least 1.
+  """
+  if config.evaluation.every:
+    return config.evaluation.every
+  networks = len(_kinds(algorithm)) + config.evaluation.masks - 1
+  steps = batches.steps_per_round(
+    client_examples, epochs=config.local_epochs, batch_size=config.batch_size
+  )
+  trained = config.clients_per_round * steps * config.batch_size
+  passes = _PASSES_OF_TRAINING * trained
+  return -(-_ROUNDS_TO_ONE * networks * test_images // passes)
 
 
 def make(

@@ -61,6 +61,7 @@ class Experiment:
     client_examples: M arrays, the indices of the examples of each client.
     spec: what determines the random network.
     engine: runs a round.
+    evaluate_every: rounds, `config.evaluation.every` or what is chosen for it.
     state: carried from round to round.
     next_round: 0-based.
   """
@@ -129,6 +130,12 @@ class Experiment:
       weights=self._weights,
     )
     self._privacy = privacy.meter_of(self.engine.method.compressor)
+    self.evaluate_every = evaluation.every(
+      config,
+      self.engine.method.algorithm,
+      test_images=len(self.dataset.y_test),
+      client_examples=self.client_examples,
+    )
     self._evaluate = evaluation.make(
       config, self.dataset, self.engine, mesh, self.client_examples
     )
@@ -181,9 +188,9 @@ class Experiment:
 
     Yields:
       The round's metrics, named as in `reports.records.UNITS`; those of the
-      test set where `config.evaluation.every` says so, and in the last round.
+      test set after each `evaluate_every` rounds, and in the last round.
     """
-    every, last = self.config.evaluation.every, self.num_rounds - 1
+    every, last = self.evaluate_every, self.num_rounds - 1
     while self.next_round <= last:
       done = self.run_round()
       row = dict(done.metrics)

@@ -247,7 +247,7 @@ def _train(
         archive.save(workdir, done.kept)
       observer.look(done.kept)
       del done  # What was kept is large.
-      if due(t, config.evaluation.every):
+      if due(t, run.evaluate_every):
         warm_up.join()
         row |= run.evaluate()
       recorder.append(row | {'time/total_s': clock()})
