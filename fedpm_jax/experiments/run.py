@@ -1,7 +1,6 @@
 """A run that is recorded: files, checkpoints, pictures; how it continues."""
 
 import contextlib
-import hashlib
 import pathlib
 import threading
 import time
@@ -11,15 +10,18 @@ from typing import Any
 from absl import logging
 
 from fedpm_jax.data import partition
-from fedpm_jax.experiments import checkpoint, observe, progress, starts
-from fedpm_jax.experiments import config as configs
+from fedpm_jax.experiments import (
+  checkpoint,
+  found,
+  observe,
+  progress,
+  starts,
+)
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.experiment import Experiment
 from fedpm_jax.reports import archive, plots, records
 from fedpm_jax.reports import summary as summaries
-from fedpm_jax.system import files, lock, reading
-
-_PICTURES = ('curves.png', 'partition.png')
+from fedpm_jax.system import files, lock
 
 
 class Stopped(Exception):
@@ -70,60 +72,73 @@ def train(
   """
   started = time.perf_counter()
   workdir = pathlib.Path(workdir)
-  say = progress.say if verbose else lambda _: None
+  _check_name(workdir)
+  with progress.Progress(verbose) as bar:
+    bar.doing('reading the data and building the network', aloud=True)
+    run = experiment(config, **parts)
+    with lock.locked(workdir):
+      return _locked(run, workdir, started, bar, stop)
+
+
+def _check_name(workdir: pathlib.Path) -> None:
+  """ValueError for a folder's name that Orbax does not take."""
   try:
     str(workdir).encode()
-  except UnicodeEncodeError as error:  # Orbax takes no other names.
+  except UnicodeEncodeError as error:
     raise ValueError(
       f'A --workdir must be text in UTF-8, got {str(workdir)!r}.'
     ) from error
-  run = experiment(config, **parts)
-  with lock.locked(workdir):
-    for folder in ('', checkpoint.FOLDER, archive.FOLDER):
-      files.remove_temporary(workdir / folder)
-    recorded = _recorded(workdir / 'metrics.jsonl')
-    rows = _continue(run, workdir)
-    seconds_before = max(
-      (row.get('time/total_s') or 0 for row in [*recorded, *rows]), default=0
-    )
-    clock = lambda: seconds_before + time.perf_counter() - started
-    if summary := _result(run, workdir):
-      say(f'{workdir} is finished.')
-      say(summaries.table(summary))
-      return summary
-    if run.next_round == run.num_rounds:
-      clock = lambda: seconds_before  # Its files are written anew, no more.
-    else:
-      if run.next_round:
-        say(f'{workdir} continues at round {run.next_round + 1}.')
-      else:
-        if recorded:
-          _check_rows_are_its_own(run, workdir)
-          say(f'{workdir} has no checkpoint yet: it starts again at round 1.')
-        files.remove(workdir / archive.FOLDER)  # They may be of another run.
-      # It is of fewer rounds, if it is there.
-      (workdir / 'summary.json').unlink(missing_ok=True)
-      starts.note(workdir, run.next_round)
-      if run.unusual_parameters:
-        say(run.unusual_parameters)
-    files.write_json(workdir / 'config.json', run.description)
-    with contextlib.closing(
-      records.Recorder(workdir / 'metrics.jsonl', rows)
-    ) as recorder:
-      _train(run, workdir, recorder, clock, verbose, stop)
-    return _finish(run, recorder.rows, workdir, clock, say)
 
 
-def _recorded(path: pathlib.Path) -> list[dict[str, Any]]:
-  """What the starts before have recorded; a damaged row is told of.
+def _locked(
+  run: Experiment,
+  workdir: pathlib.Path,
+  started: float,
+  bar: progress.Progress,
+  stop: Callable[[], bool] | None,
+) -> dict[str, Any]:
+  """Runs, or continues; nobody else writes to the folder.
 
-  It tells how long they took.  The run goes on from the rows of its checkpoint.
+  Args:
+    run: before its first round.
+    workdir: of the run.
+    started: when the program started, by `time.perf_counter`.
+    bar: is told how far it is.
+    stop: see `train`.
   """
-  try:
-    return records.read_rows(path)
-  except reading.FileError as error:
-    logging.warning('%s', error)
-    return records.good_rows(path)
+  for folder in ('', checkpoint.FOLDER, archive.FOLDER):
+    files.remove_temporary(workdir / folder)
+  recorded = found.recorded(workdir / 'metrics.jsonl')
+  rows = _continue(run, workdir)
+  seconds_before = max(
+    (row.get('time/total_s') or 0 for row in [*recorded, *rows]), default=0
+  )
+  clock = lambda: seconds_before + time.perf_counter() - started
+  if summary := found.result(run, workdir):
+    bar.say(f'{workdir} is finished.')
+    bar.say(summaries.table(summary))
+    return summary
+  if run.next_round == run.num_rounds:
+    clock = lambda: seconds_before  # Its files are written anew, no more.
+  else:
+    if run.next_round:
+      bar.say(f'{workdir} continues at round {run.next_round + 1}.')
+    else:
+      if recorded:
+        found.check_rows_are_its_own(run, workdir)
+        bar.say(f'{workdir} has no checkpoint yet: it starts again at round 1.')
+      files.remove(workdir / archive.FOLDER)  # They may be of another run.
+    # It is of fewer rounds, if it is there.
+    (workdir / 'summary.json').unlink(missing_ok=True)
+    starts.note(workdir, run.next_round)
+    if run.unusual_parameters:
+      bar.say(run.unusual_parameters)
+  files.write_json(workdir / 'config.json', run.description)
+  with contextlib.closing(
+    records.Recorder(workdir / 'metrics.jsonl', rows)
+  ) as recorder:
+    _train(run, workdir, recorder, clock, bar, stop)
+  return _finish(run, recorder.rows, workdir, clock, bar)
 
 
 def _continue(run: Experiment, workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -141,84 +156,12 @@ def _continue(run: Experiment, workdir: pathlib.Path) -> list[dict[str, Any]]:
   return restored.rows
 
 
-def _result(run: Experiment, workdir: pathlib.Path) -> dict[str, Any] | None:
-  """The summary, if all rounds of just this run are done.
-
-  Raises:
-    ValueError: the folder holds another finished run, or one of fewer rounds,
-      whose checkpoints somebody has deleted: it would be lost.
-  """
-  summary = None
-  if run.next_round in (0, run.num_rounds):
-    summary = finished(workdir)
-  if summary is None:
-    return None
-  is_over = summary['last']['round_idx'] == run.num_rounds - 1
-  if run.next_round:  # A checkpoint has said that it is this run.
-    return summary if is_over else None
-  _check_same(run, summary['config'], workdir)
-  if not is_over:
-    raise ValueError(
-      f'{workdir} holds a finished run of'
-      f' {summary["last"]["round_idx"] + 1} rounds and no checkpoint that it can'
-      ' go on from. Use a new --workdir.'
-    )
-  return summary
-
-
-def _check_same(
-  run: Experiment, there: dict[str, Any], workdir: pathlib.Path
-) -> None:
-  """ValueError where a folder without checkpoints holds another run."""
-  changes = checkpoint.differences(
-    configs.deciding(there),
-    configs.deciding(files.to_json(run.description)),
-  )
-  if changes:
-    raise ValueError(
-      f'{workdir} holds a run without a checkpoint, with another config:'
-      f' {"; ".join(changes)}. Use a new --workdir, or delete this one.'
-    )
-
-
-def _check_rows_are_its_own(run: Experiment, workdir: pathlib.Path) -> None:
-  """ValueError where rows of another run would be replaced."""
-  with contextlib.suppress(FileNotFoundError, reading.FileError):
-    there = reading.read_json(workdir / 'config.json', dict)
-    _check_same(run, there, workdir)
-
-
-def finished(workdir: pathlib.Path) -> dict[str, Any] | None:
-  """The summary of a run, if it has come to its end and its files are whole.
-
-  None where one is missing or damaged, which is told of: the same command makes
-  all of them again, from the last checkpoint and the rows.
-  """
-  try:
-    summary = summaries.read(workdir / 'summary.json')
-    rows = records.read_rows(workdir / 'metrics.jsonl')
-    summaries.check_whole(workdir, rows, summary)
-    model = (workdir / 'model.fedpm').read_bytes()
-  except FileNotFoundError:
-    return None
-  except (reading.FileError, OSError) as error:
-    logging.warning('%s This start makes it again.', error)
-    return None
-  if hashlib.sha256(model).hexdigest() != summary['model'].get('sha256'):
-    logging.warning('%s/model.fedpm is damaged. It is written anew.', workdir)
-    return None
-  others = ('config.json', *_PICTURES)
-  if not all((workdir / name).is_file() for name in others):
-    return None
-  return summary
-
-
 def _train(
   run: Experiment,
   workdir: pathlib.Path,
   recorder: records.Recorder,
   clock: Callable[[], float],
-  verbose: bool,
+  bar: progress.Progress,
   stop: Callable[[], bool] | None,
 ) -> None:
   """Runs the rounds that are left, and records each before the next."""
@@ -226,20 +169,22 @@ def _train(
   if run.next_round > last:
     return
   due = lambda t, every: checkpoint.is_due(t, every=every, last=last)
+  if not config.evaluation.every:
+    bar.say(_plan(run))
   warm_up = threading.Thread(target=_warm_up, args=(run,))
-  with (
-    contextlib.closing(
-      checkpoint.Writer(
-        workdir, keep=config.checkpoint.keep, next_round=run.next_round
-      )
-    ) as checkpoints,
-    progress.Progress(run.next_round, run.num_rounds, verbose) as bar,
-  ):
-    _ = run.state  # Made first, so that the thread has no part in it.
+  bar.rounds(run.next_round, run.num_rounds)
+  with contextlib.closing(
+    checkpoint.Writer(
+      workdir, keep=config.checkpoint.keep, next_round=run.next_round
+    )
+  ) as checkpoints:
+    first, _ = run.next_round, run.state  # Made before the thread is there.
     observer = observe.Observer(run, workdir)
     warm_up.start()
     while run.next_round <= last:
       t = run.next_round
+      compiles = ', compiling first' if t == first else ''
+      bar.doing(f'round {t + 1} of {last + 1}{compiles}', aloud=t == first)
       keep = config.wire.keep_every and due(t, config.wire.keep_every)
       done = run.run_round(keep=bool(keep))
       row = dict(done.metrics)
@@ -248,9 +193,11 @@ def _train(
       observer.look(done.kept)
       del done  # What was kept is large.
       if due(t, run.evaluate_every):
+        bar.doing(f'evaluation after round {t + 1}')
         warm_up.join()
         row |= run.evaluate()
-      recorder.append(row | {'time/total_s': clock()})
+      row |= {'time/total_s': clock()}
+      recorder.append(row)
       bar.show(row)
       checkpoints.check()
       stopped = stop is not None and stop()
@@ -261,6 +208,18 @@ def _train(
       if stopped and t < last:
         checkpoints.wait()
         raise Stopped(run.next_round)
+
+
+def _plan(run: Experiment) -> str:
+  """How often the run is evaluated, where that was chosen for it."""
+  every = run.evaluate_every
+  often = 'each round' if every == 1 else f'each {every} rounds and the last'
+  if every >= run.num_rounds > 1:
+    often = 'the last round only'
+  return (
+    f'Evaluation after {often}, for a fifth of the time at most'
+    ' (config.evaluation.every).'
+  )
 
 
 def _warm_up(run: Experiment) -> None:
@@ -276,9 +235,10 @@ def _finish(
   rows: list[dict[str, Any]],
   workdir: pathlib.Path,
   clock: Callable[[], float],
-  say: Callable[[str], None],
+  bar: progress.Progress,
 ) -> dict[str, Any]:
   """Writes the model, the pictures and the summary; tells the table."""
+  bar.doing('writing the model and the pictures')
   model = run.model()
   model.save(workdir / 'model.fedpm')
   data = run.dataset
@@ -287,7 +247,7 @@ def _finish(
     run.client_examples, data.y_train, data.num_classes
   )
   for name, draw in zip(
-    _PICTURES,
+    found.PICTURES,
     (
       lambda path: plots.curves(
         rows, path, title=workdir.name, evaluated_on=evaluated_on
@@ -305,6 +265,6 @@ def _finish(
     'time/total_s': clock(),
   }
   files.write_json(workdir / 'summary.json', summary)
-  say(summaries.table(summary))
-  say(summaries.file_list(workdir))
+  bar.say(summaries.table(summary))
+  bar.say(summaries.file_list(workdir))
   return summary

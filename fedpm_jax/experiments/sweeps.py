@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import tqdm
 
-from fedpm_jax.experiments import build, config_files, workers
+from fedpm_jax.experiments import build, config_files, found, workers
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments.config import Config
-from fedpm_jax.experiments.run import finished, train
+from fedpm_jax.experiments.run import train
 from fedpm_jax.system import files, text
 
 _NEEDED = ('data', 'method', 'seed')  # labels that every run has
@@ -137,7 +137,7 @@ def select(runs: list[Run], only: list[str]) -> list[Run]:
 
 def is_finished(folder: pathlib.Path, run: Run) -> bool:
   """Whether the folder holds the finished run of just this configuration."""
-  summary = finished(folder)
+  summary = found.finished(folder)
   if summary is None:
     return False
   try:

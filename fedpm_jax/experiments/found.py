@@ -1,0 +1,101 @@
+"""What the starts before have left in a run's folder."""
+
+import contextlib
+import hashlib
+import pathlib
+from typing import Any
+
+from absl import logging
+
+from fedpm_jax.experiments import checkpoint
+from fedpm_jax.experiments import config as configs
+from fedpm_jax.experiments.experiment import Experiment
+from fedpm_jax.reports import records
+from fedpm_jax.reports import summary as summaries
+from fedpm_jax.system import files, reading
+
+PICTURES = ('curves.png', 'partition.png')
+
+
+def recorded(path: pathlib.Path) -> list[dict[str, Any]]:
+  """What the starts before have recorded; a damaged row is told of.
+
+  It tells how long they took.  The run goes on from the rows of its checkpoint.
+  """
+  try:
+    return records.read_rows(path)
+  except reading.FileError as error:
+    logging.warning('%s', error)
+    return records.good_rows(path)
+
+
+def result(run: Experiment, workdir: pathlib.Path) -> dict[str, Any] | None:
+  """The summary, if all rounds of just this run are done.
+
+  Raises:
+    ValueError: the folder holds another finished run, or one of fewer rounds,
+      whose checkpoints somebody has deleted: it would be lost.
+  """
+  summary = None
+  if run.next_round in (0, run.num_rounds):
+    summary = finished(workdir)
+  if summary is None:
+    return None
+  is_over = summary['last']['round_idx'] == run.num_rounds - 1
+  if run.next_round:  # A checkpoint has said that it is this run.
+    return summary if is_over else None
+  _check_same(run, summary['config'], workdir)
+  if not is_over:
+    raise ValueError(
+      f'{workdir} holds a finished run of'
+      f' {summary["last"]["round_idx"] + 1} rounds and no checkpoint that it can'
+      ' go on from. Use a new --workdir.'
+    )
+  return summary
+
+
+def _check_same(
+  run: Experiment, there: dict[str, Any], workdir: pathlib.Path
+) -> None:
+  """ValueError where a folder without checkpoints holds another run."""
+  changes = checkpoint.differences(
+    configs.deciding(there),
+    configs.deciding(files.to_json(run.description)),
+  )
+  if changes:
+    raise ValueError(
+      f'{workdir} holds a run without a checkpoint, with another config:'
+      f' {"; ".join(changes)}. Use a new --workdir, or delete this one.'
+    )
+
+
+def check_rows_are_its_own(run: Experiment, workdir: pathlib.Path) -> None:
+  """ValueError where rows of another run would be replaced."""
+  with contextlib.suppress(FileNotFoundError, reading.FileError):
+    there = reading.read_json(workdir / 'config.json', dict)
+    _check_same(run, there, workdir)
+
+
+def finished(workdir: pathlib.Path) -> dict[str, Any] | None:
+  """The summary of a run, if it has come to its end and its files are whole.
+
+  None where one is missing or damaged, which is told of: the same command makes
+  all of them again, from the last checkpoint and the rows.
+  """
+  try:
+    summary = summaries.read(workdir / 'summary.json')
+    rows = records.read_rows(workdir / 'metrics.jsonl')
+    summaries.check_whole(workdir, rows, summary)
+    model = (workdir / 'model.fedpm').read_bytes()
+  except FileNotFoundError:
+    return None
+  except (reading.FileError, OSError) as error:
+    logging.warning('%s This start makes it again.', error)
+    return None
+  if hashlib.sha256(model).hexdigest() != summary['model'].get('sha256'):
+    logging.warning('%s/model.fedpm is damaged. It is written anew.', workdir)
+    return None
+  others = ('config.json', *PICTURES)
+  if not all((workdir / name).is_file() for name in others):
+    return None
+  return summary
