@@ -90,6 +90,9 @@ KEYS: dict[str, Option] = {
     0,
     decides=False,
   ),
+  'wire.keep_mb': option(
+    250, 'of disk for them, at most: else of fewer rounds', 0, decides=False
+  ),
   'aggregation.weights': option(
     'equal', 'how much a client counts: equal, or by its examples'
   ),

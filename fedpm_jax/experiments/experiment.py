@@ -163,6 +163,11 @@ class Experiment:
     return self._state
 
   @property
+  def keeps_masks(self) -> bool:
+    """Whether `run_round` can return what the server has decoded."""
+    return self.engine.method.compressor.mask_is_dithered
+
+  @property
   def num_rounds(self) -> int:
     """`config.rounds`."""
     return self.config.rounds

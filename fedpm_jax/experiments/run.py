@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import logging
@@ -12,6 +12,7 @@ from absl import logging
 from fedpm_jax.data import partition
 from fedpm_jax.experiments import (
   checkpoint,
+  disk,
   found,
   observe,
   progress,
@@ -169,8 +170,10 @@ def _train(
   if run.next_round > last:
     return
   due = lambda t, every: checkpoint.is_due(t, every=every, last=last)
-  if not config.evaluation.every:
-    bar.say(_plan(run))
+  kept = disk.kept(run)
+  disk.make_room(workdir, kept)
+  for line in _plans(run, kept):
+    bar.say(line)
   warm_up = threading.Thread(target=_warm_up, args=(run,))
   bar.rounds(run.next_round, run.num_rounds)
   with contextlib.closing(
@@ -185,8 +188,7 @@ def _train(
       t = run.next_round
       compiles = ', compiling first' if t == first else ''
       bar.doing(f'round {t + 1} of {last + 1}{compiles}', aloud=t == first)
-      keep = config.wire.keep_every and due(t, config.wire.keep_every)
-      done = run.run_round(keep=bool(keep))
+      done = run.run_round(keep=t in kept.rounds)
       row = dict(done.metrics)
       if done.kept:
         archive.save(workdir, done.kept)
@@ -210,16 +212,18 @@ def _train(
         raise Stopped(run.next_round)
 
 
-def _plan(run: Experiment) -> str:
-  """How often the run is evaluated, where that was chosen for it."""
+def _plans(run: Experiment, kept: disk.Kept) -> Iterator[str]:
+  """What a reader of the log should know before the first round."""
   every = run.evaluate_every
-  often = 'each round' if every == 1 else f'each {every} rounds and the last'
-  if every >= run.num_rounds > 1:
-    often = 'the last round only'
-  return (
-    f'Evaluation after {often}, for a fifth of the time at most'
-    ' (config.evaluation.every).'
-  )
+  if not run.config.evaluation.every:
+    often = 'each round' if every == 1 else f'each {every} rounds and the last'
+    if every >= run.num_rounds > 1:
+      often = 'the last round only'
+    yield (
+      f'Evaluation after {often}, for a fifth of the time at most'
+      ' (config.evaluation.every).'
+    )
+  yield disk.told(run, kept)
 
 
 def _warm_up(run: Experiment) -> None:

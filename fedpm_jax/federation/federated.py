@@ -74,9 +74,14 @@ class Federated(Experiment):
     """Without the clients' states, which stay with the clients."""
     return super().first_state()._replace(clients=())
 
+  @property
+  def keeps_masks(self) -> bool:
+    """Never: reports on codecs are made in simulations."""
+    return False
+
   def run_round(self, *, keep: bool = False) -> Round:
     """One round, of those clients that answer; the state moves on."""
-    del keep  # Reports on codecs are made in simulations.
+    del keep  # see `keeps_masks`
     turn = Turn(self)
     return self._end(
       turn, self._exchange.round(self.next_round, *turn.arguments)

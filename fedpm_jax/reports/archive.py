@@ -7,6 +7,7 @@ import io
 import math
 import pathlib
 import zipfile
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,19 @@ def save(workdir: pathlib.Path, round_: Kept) -> None:
   buffer = io.BytesIO()
   np.savez(buffer, **round_._asdict())
   files.write_bytes(path, buffer.getvalue())
+
+
+def num_bytes(sizes: Sizes) -> int:
+  """What `save` writes for one round of a run, at most."""
+  return sum(_largest(sizes).values())
+
+
+def keep_only(workdir: pathlib.Path, rounds: Collection[int]) -> None:
+  """Removes the archives of all other rounds."""
+  names = {_name(round_idx) for round_idx in rounds}
+  for path in (pathlib.Path(workdir) / FOLDER).glob('round_*.npz'):
+    if path.name not in names:
+      path.unlink()
 
 
 def _name(round_idx: int) -> str:
@@ -116,12 +130,17 @@ def _expected(count: int, sizes: Sizes) -> dict[str, tuple[type, list[int]]]:
   }
 
 
-def _arrays(path: pathlib.Path, sizes: Sizes) -> dict[str, np.ndarray]:
-  """The arrays of a file; what it takes is known before it is taken."""
-  largest = {
+def _largest(sizes: Sizes) -> dict[str, int]:
+  """Bytes of every array's file in an archive, at most."""
+  return {
     f'{name}.npy': np.dtype(kind).itemsize * math.prod(shape) + _HEADER
     for name, (kind, shape) in _expected(sizes.clients_per_round, sizes).items()
   }
+
+
+def _arrays(path: pathlib.Path, sizes: Sizes) -> dict[str, np.ndarray]:
+  """The arrays of a file; what it takes is known before it is taken."""
+  largest = _largest(sizes)
   with open(path, 'rb') as file:
     size, most = file.seek(0, io.SEEK_END), sum(largest.values())
     if size > most:

@@ -1,12 +1,14 @@
 """How often a run is evaluated, where nobody says."""
 
+import types
+
 import numpy as np
 import pytest
 from toy import methods_table
 from whole_runs import small
 
 import fedpm_jax as fp
-from fedpm_jax.experiments import build, config_files, evaluation
+from fedpm_jax.experiments import build, config_files, disk, evaluation, run
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.masks import Layout
 from fedpm_jax.models.network import Network
@@ -90,3 +92,31 @@ def test_the_rounds_follow_from_the_configuration_and_the_data():
     *[False] * 4,
     True,
   ]
+
+
+@pytest.mark.parametrize(
+  ('rounds', 'every', 'said'),
+  [
+    (9, 1, 'each round'),
+    (9, 4, 'each 4 rounds and the last'),
+    (9, 9, 'the last round only'),
+    (1, 1, 'each round'),
+  ],
+)
+def test_what_was_chosen_is_said(rounds, every, said):
+  plans = lambda config: [
+    line
+    for line in run._plans(
+      types.SimpleNamespace(
+        config=config,
+        evaluate_every=every,
+        num_rounds=rounds,
+        first_state=lambda: np.zeros(9),
+      ),
+      disk.Kept((), 0, 0),
+    )
+    if line.startswith('Evaluation')
+  ]
+  assert plans(small()) == []
+  (line,) = plans(small(**{'evaluation.every': 0}))
+  assert line.startswith(f'Evaluation after {said}, for a fifth of the time')
