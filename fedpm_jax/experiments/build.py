@@ -23,7 +23,7 @@ from fedpm_jax.compressors.base import Compressor
 from fedpm_jax.data import checks, partition, sources, validation
 from fedpm_jax.data.sources import Dataset
 from fedpm_jax.experiments import config as configs
-from fedpm_jax.experiments import evaluation, options
+from fedpm_jax.experiments import evaluation, options, stopping
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.schedules import SCHEDULES, Factor
 from fedpm_jax.masks import Layout
@@ -82,6 +82,7 @@ def check(config: Config, parts: Parts = NO_PARTS) -> None:
       got = text.one_line(text.short(thing))
       raise ValueError(f'{name} must be {meaning}, got {got}.')
   configs.validate(config)
+  stopping.check(config)
   if parts.clients is not None and config.data.validation:
     raise ValueError(
       'clients are indices into the whole training set, of which'

@@ -124,6 +124,15 @@ KEYS: dict[str, Option] = {
     1,
     decides=False,
   ),
+  'stopping.patience': option(
+    0,
+    'evaluations without a better accuracy_mean that end the run; 0: off',
+    0,
+    decides=False,
+  ),
+  'stopping.accuracy': option(
+    0.0, 'an accuracy_mean that ends the run; 0: off', 0, decides=False
+  ),
   'checkpoint.every': option(10, 'rounds', 1, decides=False),
   'checkpoint.keep': option(2, 'checkpoints', 1, decides=False),
 }

@@ -30,6 +30,7 @@ from fedpm_jax.experiments import (
   divergence,
   evaluation,
   memory,
+  stopping,
 )
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.models import network as networks
@@ -188,19 +189,29 @@ class Experiment:
     self._state, self.next_round, self._foreseen = state, next_round, None
     self._failed = False
 
-  def rounds(self) -> Iterator[dict[str, Any]]:
+  def rounds(
+    self, before: Sequence[dict[str, Any]] = ()
+  ) -> Iterator[dict[str, Any]]:
     """Runs the rounds that are left, one whenever the next row is asked for.
+
+    It ends earlier where `config.stopping` says so.
+
+    Args:
+      before: the rows of the rounds before, such as `saved_state(workdir).rows`:
+        `config.stopping` goes by all rows.
 
     Yields:
       The round's metrics, named as in `reports.records.UNITS`; those of the
       test set after each `evaluate_every` rounds, and in the last round.
     """
     every, last = self.evaluate_every, self.num_rounds - 1
-    while self.next_round <= last:
+    rows = list(before)
+    while self.next_round <= last and not stopping.reason(rows, self.config):
       done = self.run_round()
       row = dict(done.metrics)
       if checkpoint.is_due(self.next_round - 1, every=every, last=last):
         row |= self.evaluate()
+      rows.append(row)
       yield row
 
   def run_round(self, *, keep: bool = False) -> Round:

@@ -15,6 +15,7 @@ from fedpm_jax.reports import summary as summaries
 from fedpm_jax.system import files, reading
 
 PICTURES = ('curves.png', 'partition.png')
+ENDED = 'ended_early'  # in a summary: after which round, and why
 
 
 def recorded(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -29,29 +30,49 @@ def recorded(path: pathlib.Path) -> list[dict[str, Any]]:
     return records.good_rows(path)
 
 
-def result(run: Experiment, workdir: pathlib.Path) -> dict[str, Any] | None:
+def result(
+  run: Experiment, workdir: pathlib.Path, ended: str | None
+) -> dict[str, Any] | None:
   """The summary, if all rounds of just this run are done.
+
+  Args:
+    run: set to its last checkpoint.
+    workdir: of the run.
+    ended: why the run has come to its end before its last round, if it has.
 
   Raises:
     ValueError: the folder holds another finished run, or one of fewer rounds,
       whose checkpoints somebody has deleted: it would be lost.
   """
   summary = None
-  if run.next_round in (0, run.num_rounds):
+  if ended or run.next_round in (0, run.num_rounds):
     summary = finished(workdir)
   if summary is None:
     return None
-  is_over = summary['last']['round_idx'] == run.num_rounds - 1
+  over = is_over(summary, files.to_json(run.description))
   if run.next_round:  # A checkpoint has said that it is this run.
-    return summary if is_over else None
+    return summary if over else None
   _check_same(run, summary['config'], workdir)
-  if not is_over:
+  if not over:
     raise ValueError(
       f'{workdir} holds a finished run of'
       f' {summary["last"]["round_idx"] + 1} rounds and no checkpoint that it can'
       ' go on from. Use a new --workdir.'
     )
   return summary
+
+
+def is_over(summary: dict[str, Any], config: dict[str, Any]) -> bool:
+  """Whether a finished run has no rounds left to do.
+
+  Args:
+    summary: of the run.
+    config: of this start, as `build.describe` makes it; it decides the same.
+  """
+  if summary.get(ENDED):  # It goes on where the rule has changed.
+    there = summary['config']
+    return all(there.get(key) == config[key] for key in ('rounds', 'stopping'))
+  return summary['last']['round_idx'] == config['rounds'] - 1
 
 
 def _check_same(

@@ -17,6 +17,7 @@ from fedpm_jax.experiments import (
   observe,
   progress,
   starts,
+  stopping,
 )
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.experiment import Experiment
@@ -115,11 +116,12 @@ def _locked(
     (row.get('time/total_s') or 0 for row in [*recorded, *rows]), default=0
   )
   clock = lambda: seconds_before + time.perf_counter() - started
-  if summary := found.result(run, workdir):
+  ended = stopping.reason(rows, run.config)
+  if summary := found.result(run, workdir, ended):
     bar.say(f'{workdir} is finished.')
-    bar.say(summaries.table(summary))
+    bar.say(_table(summary))
     return summary
-  if run.next_round == run.num_rounds:
+  if ended or run.next_round == run.num_rounds:
     clock = lambda: seconds_before  # Its files are written anew, no more.
   else:
     if run.next_round:
@@ -138,8 +140,8 @@ def _locked(
   with contextlib.closing(
     records.Recorder(workdir / 'metrics.jsonl', rows)
   ) as recorder:
-    _train(run, workdir, recorder, clock, bar, stop)
-  return _finish(run, recorder.rows, workdir, clock, bar)
+    ended = ended or _train(run, workdir, recorder, clock, bar, stop)
+  return _finish(run, recorder.rows, ended, workdir, clock, bar)
 
 
 def _continue(run: Experiment, workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -164,11 +166,15 @@ def _train(
   clock: Callable[[], float],
   bar: progress.Progress,
   stop: Callable[[], bool] | None,
-) -> None:
-  """Runs the rounds that are left, and records each before the next."""
-  config, last = run.config, run.num_rounds - 1
+) -> str | None:
+  """Runs the rounds that are left, and records each before the next.
+
+  Returns:
+    Why it has ended before the last round, if it has.
+  """
+  config, last, ended = run.config, run.num_rounds - 1, None
   if run.next_round > last:
-    return
+    return None
   due = lambda t, every: checkpoint.is_due(t, every=every, last=last)
   kept = disk.kept(run)
   disk.make_room(workdir, kept)
@@ -184,7 +190,7 @@ def _train(
     first, _ = run.next_round, run.state  # Made before the thread is there.
     observer = observe.Observer(run, workdir)
     warm_up.start()
-    while run.next_round <= last:
+    while run.next_round <= last and not ended:
       t = run.next_round
       compiles = ', compiling first' if t == first else ''
       bar.doing(f'round {t + 1} of {last + 1}{compiles}', aloud=t == first)
@@ -201,15 +207,17 @@ def _train(
       row |= {'time/total_s': clock()}
       recorder.append(row)
       bar.show(row)
+      ended = stopping.reason(recorder.rows, config)
       checkpoints.check()
       stopped = stop is not None and stop()
-      if stopped or due(t, config.checkpoint.every):
+      if stopped or ended or due(t, config.checkpoint.every):
         checkpoints.save(
           run.state, run.next_round, run.description, recorder.mark
         )
-      if stopped and t < last:
+      if stopped and t < last and not ended:
         checkpoints.wait()
         raise Stopped(run.next_round)
+  return ended
 
 
 def _plans(run: Experiment, kept: disk.Kept) -> Iterator[str]:
@@ -237,6 +245,7 @@ def _warm_up(run: Experiment) -> None:
 def _finish(
   run: Experiment,
   rows: list[dict[str, Any]],
+  ended: str | None,
   workdir: pathlib.Path,
   clock: Callable[[], float],
   bar: progress.Progress,
@@ -268,7 +277,19 @@ def _finish(
     'starts': starts.read(workdir),
     'time/total_s': clock(),
   }
+  if ended:
+    summary[found.ENDED] = (
+      f'after round {len(rows)} of {run.num_rounds}: {ended}'
+    )
   files.write_json(workdir / 'summary.json', summary)
-  bar.say(summaries.table(summary))
+  bar.say(_table(summary))
   bar.say(summaries.file_list(workdir))
   return summary
+
+
+def _table(summary: dict[str, Any]) -> str:
+  """The summary as a table, and why the run is shorter than it might be."""
+  table = summaries.table(summary)
+  if summary.get(found.ENDED):
+    table += f'\nIt ended {summary[found.ENDED]}.'
+  return table

@@ -146,9 +146,11 @@ def is_finished(folder: pathlib.Path, run: Run) -> bool:
   except Exception:  # The run itself will say what is wrong.
     return False
   there = summary['config']
+  ended = summary.get(found.ENDED)
   return (
     configs.deciding(there) == configs.deciding(here)
     and there.get('rounds') == here['rounds']
+    and (not ended or found.is_over(summary, here))
   )
 
 
