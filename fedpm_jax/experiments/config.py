@@ -135,6 +135,7 @@ KEYS: dict[str, Option] = {
   ),
   'checkpoint.every': option(10, 'rounds', 1, decides=False),
   'checkpoint.keep': option(2, 'checkpoints', 1, decides=False),
+  'track': option('', 'tensorboard or wandb: a copy of rows', decides=False),
 }
 
 # Where a run finds its data is no part of the experiment.

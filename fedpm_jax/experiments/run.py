@@ -18,6 +18,7 @@ from fedpm_jax.experiments import (
   progress,
   starts,
   stopping,
+  track,
 )
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.experiment import Experiment
@@ -77,6 +78,7 @@ def train(
   _check_name(workdir)
   with progress.Progress(verbose) as bar:
     bar.doing('reading the data and building the network', aloud=True)
+    track.check(getattr(config, 'track', ''))
     run = experiment(config, **parts)
     with lock.locked(workdir):
       return _locked(run, workdir, started, bar, stop)
@@ -182,11 +184,16 @@ def _train(
     bar.say(line)
   warm_up = threading.Thread(target=_warm_up, args=(run,))
   bar.rounds(run.next_round, run.num_rounds)
-  with contextlib.closing(
-    checkpoint.Writer(
-      workdir, keep=config.checkpoint.keep, next_round=run.next_round
-    )
-  ) as checkpoints:
+  with (
+    contextlib.closing(
+      checkpoint.Writer(
+        workdir, keep=config.checkpoint.keep, next_round=run.next_round
+      )
+    ) as checkpoints,
+    contextlib.closing(
+      track.Tracker(config.track, workdir, run.description, recorder.rows)
+    ) as tracker,
+  ):
     first, _ = run.next_round, run.state  # Made before the thread is there.
     observer = observe.Observer(run, workdir)
     warm_up.start()
@@ -205,8 +212,8 @@ def _train(
         warm_up.join()
         row |= run.evaluate()
       row |= {'time/total_s': clock()}
-      recorder.append(row)
-      bar.show(row)
+      for take in (recorder.append, tracker.add, bar.show):
+        take(row)
       ended = stopping.reason(recorder.rows, config)
       checkpoints.check()
       stopped = stop is not None and stop()
