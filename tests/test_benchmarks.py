@@ -294,3 +294,13 @@ def test_what_privacy_costs_is_told_of_the_last_rounds(benchmarks):
   flipped = privacy.configuration(2.0, 3, 30, [])
   assert flipped.wire.uplink == plain.wire.uplink == 'per_level'
   assert flipped.randomised_response.epsilon == 2.0
+
+
+def test_ways_of_a_plain_flax_module_are_compared(benchmarks, monkeypatch):
+  import own_modules
+
+  tiny = own_modules.Plain((4, 4), (4,))
+  monkeypatch.setitem(own_modules.CASES, 'tiny', (tiny, None, (4, 4, 1), 2, 2))
+  row = own_modules.measure('tiny', 1)
+  assert row['ours_ms'] > 0
+  assert row['ours_to_lax'] > 0

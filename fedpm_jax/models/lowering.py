@@ -1,4 +1,4 @@
-"""3x3 convolution: one signature, several lowerings.
+"""3x3 convolution: one signature, several lowerings; others: `models.patches`.
 
 A lowering is a way to compute the convolution.  The result is the same up to
 rounding; only the speed differs.  A lowering is chosen by name, and 'auto' is
@@ -69,6 +69,21 @@ def resolve(
   return lowering
 
 
+def choose(lowering: str, image_shape: tuple[int, ...]) -> str:
+  """One of 'lax', 'im2col' and 'winograd' for images of a shape.
+
+  Args:
+    lowering: 'auto' or one of LOWERINGS.
+    image_shape: [B, H, W, C].
+  """
+  how = resolve(lowering)
+  if how != 'mixed':
+    return how
+  _, height, width, channels = image_shape
+  few = channels <= _FEW_CHANNELS or height * width <= _FEW_PIXELS
+  return 'im2col' if few else 'lax'
+
+
 def conv3x3(x: jax.Array, kernel: jax.Array, *, lowering: str) -> jax.Array:
   """3x3 convolution, stride 1, same padding.
 
@@ -88,11 +103,7 @@ def conv3x3(x: jax.Array, kernel: jax.Array, *, lowering: str) -> jax.Array:
       f'3x3 convolution: got images {x.shape} and a kernel {kernel.shape}, '
       'expected [B, H, W, C] and [3, 3, C, O]'
     )
-  how = resolve(lowering)
-  if how == 'mixed':
-    _, height, width, channels = x.shape
-    few = channels <= _FEW_CHANNELS or height * width <= _FEW_PIXELS
-    how = 'im2col' if few else 'lax'
+  how = choose(lowering, x.shape)
   if how == 'lax':
     return lax.conv_general_dilated(
       x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')

@@ -20,8 +20,8 @@ from flax import errors as flax_errors
 from flax import linen as nn
 
 from fedpm_jax import masks, models
+from fedpm_jax.models import layers, parameters
 from fedpm_jax.models import lowering as lowerings
-from fedpm_jax.models import parameters
 from fedpm_jax.prng import keys
 from fedpm_jax.system import xla
 
@@ -101,7 +101,8 @@ def build(
     module: a Flax module of one's own, in place of the one that the
       specification names: images `[B, H, W, C]` float32 in [-1, 1] to logits
       `[B, num_classes]`.
-    lowering: how convolutions are computed; see `models.lowering`.
+    lowering: how convolutions are computed, those of `nn.Conv` in a module of
+      one's own too; see `models.lowering` and `models.layers`.
     dtype: the type of activations and matrix products, a key of `DTYPES`.
       Parameters and scores are float32 in any case, and logits are returned as
       float32.  Rounding to bfloat16 changes the masked weights of a
@@ -132,7 +133,8 @@ def build(
     scaled = normalise(images, spec.value_range)
     params = parameters.merged(params, parameters.constants(frozen))
     params, images = jax.tree.map(cast, (params, scaled))
-    logits: Any = module.apply({'params': params}, images)
+    with layers.lowered(lowering):
+      logits: Any = module.apply({'params': params}, images)
     return logits.astype(jnp.float32)
 
   def weights() -> jax.Array:
