@@ -125,3 +125,75 @@ class Plain(nn.Module):
   @nn.compact
   def __call__(self, x):
     return nn.Dense(3)(x.reshape(len(x), -1))
+
+
+class Dropping(nn.Module):
+  """Linear in its images, so that the mean over what is dropped is known."""
+
+  rate: float = 0.5
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    x = nn.Dropout(self.rate, deterministic=not train)(x.reshape(len(x), -1))
+    return nn.Dense(3)(x)
+
+
+class Deterministic(nn.Module):
+  """The other name of the argument."""
+
+  @nn.compact
+  def __call__(self, x, deterministic: bool = True):
+    return Dropping()(x, train=not deterministic)
+
+
+DROPOUT_SPEC = networks.Spec('own', (6, 6, 2), 3, 0, 'normal', 1.0, (0.0, 1.0))
+
+
+@pytest.mark.parametrize('module', [Dropping(), Deterministic()])
+def test_dropout_is_on_in_training_and_off_in_evaluation(module):
+  network = networks.build(DROPOUT_SPEC, module=module)
+  params = masks.unravel(network.layout, network.weights())
+  images = own_data().x_test[:5]
+  whole = network.apply(params, images)
+  np.testing.assert_array_equal(whole, network.apply(params, images))
+  keys_ = jax.random.split(jax.random.key(0, impl='threefry4x32'), 4000)
+  dropped = jax.vmap(lambda key: network.in_training(key)(params, images))
+  logits = np.asarray(dropped(keys_))
+  np.testing.assert_array_equal(logits[:2], dropped(keys_[:2]))
+  spread = logits.std(0)
+  assert spread.min() > 0.05
+  error = np.abs(logits.mean(0) - whole) / (spread / 4000**0.5)
+  assert error.max() < 4.5
+
+
+def test_a_module_without_dropout_is_the_same_in_training():
+  network = networks.build(DROPOUT_SPEC, module=Attentive())
+  assert network.in_training(jax.random.key(0)) is network.apply
+
+
+METHODS = {
+  'fedpm': {},
+  'fedmask': {'algorithm': 'fedmask', 'wire.compressor': 'mask'}
+  | {'wire.uplink': 'per_level'},
+  'fedavg': {'algorithm': 'fedavg', 'wire.compressor': 'identity'}
+  | {'wire.uplink': 'raw', 'wire.downlink': 'raw'},
+  'fedmrn': {'algorithm': 'fedmrn', 'wire.compressor': 'mrn'}
+  | {'wire.uplink': 'frequency'},
+}
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_algorithm_drops_alike_however_clients_are_run(method):
+  """Two clients side by side draw what each of them draws alone."""
+
+  def losses(module, **changes):
+    config = own_config(rounds=1, num_clients=2, clients_per_round=2)
+    config.update_from_flattened_dict(METHODS[method] | changes)
+    run = fp.Experiment(config, dataset=own_data(), model=module)
+    (row,) = run.rounds()
+    return row['train/loss']
+
+  alone = losses(Dropping(), **{'execution.chunk': 1, 'execution.devices': 1})
+  beside = losses(Dropping(), **{'execution.chunk': 2, 'execution.devices': 1})
+  assert alone == pytest.approx(beside, rel=1e-5)
+  assert losses(Dropping(0.0)) != pytest.approx(alone, rel=1e-3)

@@ -131,8 +131,8 @@ def local_delta(
   start, params = received
 
   def gradient(params, images, labels, valid, step_key):
-    del step_key  # Nothing is drawn.
-    loss = lambda p: local.mean_loss(network.apply, p, images, labels, valid)
+    apply = network.in_training(step_key)
+    loss = lambda p: local.mean_loss(apply, p, images, labels, valid)
     return jax.grad(loss, has_aux=True)(params)
 
   # Tensor by tensor: a flat vector would be cut and joined in every step.

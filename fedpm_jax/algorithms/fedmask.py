@@ -112,9 +112,9 @@ def deterministic(
     weights, scores = received
 
     def gradient(scores, images, labels, valid, step_key):
-      del step_key  # Nothing is drawn.
+      apply = network.in_training(step_key)
       params = masks.unravel(layout, weights * mask_of(scores))
-      loss = lambda p: local.mean_loss(network.apply, p, images, labels, valid)
+      loss = lambda p: local.mean_loss(apply, p, images, labels, valid)
       grads, sums = jax.grad(loss, has_aux=True)(params)
       return masks.ravel(layout, grads) * weights * slope(scores), sums
 

@@ -80,7 +80,7 @@ def fedmrn(
       key, share = step
       value = masked(key, share, update, zero, one)
       loss = lambda flat: local.mean_loss(
-        network.apply,
+        network.in_training(key),
         masks.unravel(network.layout, flat),
         images,
         labels,

@@ -226,7 +226,8 @@ def _gradient_of_scores(
     theta = jax.tree.map(jax.nn.sigmoid, scores)
     q = jax.tree.map(masks.quantise, theta)
     params = jax.tree.map(jnp.multiply, weights, masks.sample(step_key, q))
-    loss = lambda p: local.mean_loss(network.apply, p, images, labels, valid)
+    apply = network.in_training(step_key)
+    loss = lambda p: local.mean_loss(apply, p, images, labels, valid)
     grads, sums = jax.grad(loss, has_aux=True)(params)
     grads = masks.scores_gradient(grads, weights, theta, estimator=estimator)
     if regularizer:

@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import errors as flax_errors
 from flax import linen as nn
 
 from fedpm_jax import masks, models
-from fedpm_jax.models import layers, parameters
+from fedpm_jax.models import calls, layers, parameters
 from fedpm_jax.models import lowering as lowerings
 from fedpm_jax.prng import keys
 from fedpm_jax.system import xla
@@ -62,6 +61,8 @@ class Network(NamedTuple):
     compiler_options: for the outermost `jax.jit` around the two.
     frozen: the parameters that are not masked, by their paths; `apply` knows
       them.  See `models.parameters`.
+    dropping: (key, params, images) -> logits, where the module does something
+      else in training than in evaluation, see `models.calls`; None where not.
   """
 
   layout: masks.Layout
@@ -69,6 +70,20 @@ class Network(NamedTuple):
   weights: Callable[[], jax.Array]
   compiler_options: dict[str, str]
   frozen: Mapping[str, np.ndarray] = MappingProxyType({})
+  dropping: Callable[[jax.Array, Any, jax.Array], jax.Array] | None = None
+
+  def in_training(
+    self, step_key: jax.Array
+  ) -> Callable[[Any, jax.Array], jax.Array]:
+    """`apply` for one local step.
+
+    Args:
+      step_key: of (seed, round, client, step); masks may be drawn from it too.
+    """
+    if self.dropping is None:
+      return self.apply
+    key = jax.random.fold_in(step_key, int(keys.Purpose.DROPOUT))
+    return functools.partial(self.dropping, key)
 
 
 def normalise(
@@ -100,7 +115,7 @@ def build(
     spec: see `Spec`.
     module: a Flax module of one's own, in place of the one that the
       specification names: images `[B, H, W, C]` float32 in [-1, 1] to logits
-      `[B, num_classes]`.
+      `[B, num_classes]`; see `models.calls`.
     lowering: how convolutions are computed, those of `nn.Conv` in a module of
       one's own too; see `models.lowering` and `models.layers`.
     dtype: the type of activations and matrix products, a key of `DTYPES`.
@@ -123,19 +138,27 @@ def build(
   if module is None:
     module = _named(spec, lowering)
   else:
-    _check_module(module, spec)
+    calls.check(module, _one_image(spec), spec.num_classes)
   layout, frozen = parameters.of(
     module, _one_image(spec), most_others=most_others
   )
 
-  def apply(params: Any, images: jax.Array) -> jax.Array:
+  def call(params: Any, images: jax.Array, **options: Any) -> jax.Array:
     cast = lambda x: x.astype(DTYPES[dtype])
     scaled = normalise(images, spec.value_range)
     params = parameters.merged(params, parameters.constants(frozen))
     params, images = jax.tree.map(cast, (params, scaled))
     with layers.lowered(lowering):
-      logits: Any = module.apply({'params': params}, images)
+      logits: Any = module.apply({'params': params}, images, **options)
     return logits.astype(jnp.float32)
+
+  modes = calls.modes(module)
+
+  def apply(params: Any, images: jax.Array) -> jax.Array:
+    return call(params, images, **modes.evaluation)
+
+  def dropping(key: jax.Array, params: Any, images: jax.Array) -> jax.Array:
+    return call(params, images, **modes.training, rngs={'dropout': key})
 
   def weights() -> jax.Array:
     key = keys.words(spec.seed, keys.Purpose.WEIGHTS)
@@ -143,7 +166,14 @@ def build(
       key, layout, kind=spec.weight_kind, gain=spec.weight_gain
     )
 
-  return Network(layout, apply, weights, xla.compiler_options(), frozen)
+  return Network(
+    layout,
+    apply,
+    weights,
+    xla.compiler_options(),
+    frozen,
+    dropping if modes.training else None,
+  )
 
 
 def described(thing: Any) -> str:
@@ -192,33 +222,6 @@ def _named(spec: Spec, lowering: str) -> nn.Module:
   return models.MODELS[spec.model](
     num_classes=spec.num_classes, lowering=lowering
   )
-
-
-def _check_module(module: nn.Module, spec: Spec) -> None:
-  """ValueError unless a module of one's own can be masked."""
-  name, image = type(module).__name__, _one_image(spec)
-  try:
-    variables = jax.eval_shape(module.init, jax.random.key(0), image)
-    logits: Any = jax.eval_shape(module.apply, variables, image)
-  except (flax_errors.FlaxError, TypeError) as error:
-    reason = str(error).partition('(http')[0].strip()
-    raise ValueError(
-      f'{name} must be a pure function of parameters and images: {reason} (No'
-      ' dropout, for example, because it draws random numbers, and no argument'
-      ' but the images.)'
-    ) from error
-  others = sorted(set(variables) - {'params'})
-  if others or 'params' not in variables:
-    raise ValueError(
-      f'{name} must have parameters and nothing else, got the collections'
-      f' {sorted(variables)}: what is not a parameter would not be sent. Use a'
-      ' norm without running statistics, such as nn.GroupNorm or nn.LayerNorm.'
-    )
-  if getattr(logits, 'shape', None) != (1, spec.num_classes):
-    raise ValueError(
-      f'{name} must return logits [B, num_classes = {spec.num_classes}], got'
-      f' {logits} for one image.'
-    )
 
 
 def _check(spec: Spec) -> None:

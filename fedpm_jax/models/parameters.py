@@ -29,6 +29,7 @@ import numpy as np
 from flax import linen as nn
 
 from fedpm_jax import masks
+from fedpm_jax.models import calls
 
 # Numbers in all parameters that are not of layers, 256 MiB: they are made to be
 # looked at.
@@ -169,7 +170,7 @@ def _shapes(
   module: nn.Module, image: jax.ShapeDtypeStruct
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
   """Shapes by path, and the fan-ins that a kernel's shape does not tell."""
-  fan_ins = {}
+  fan_ins, told = {}, calls.modes(module).evaluation
 
   def note(next_fun, args, kwargs, context):
     result = next_fun(*args, **kwargs)
@@ -184,7 +185,7 @@ def _shapes(
 
   # A function of its own: JAX does not trace the same one twice, and then
   # nothing would be noted.
-  init = lambda key, image: module.init(key, image)['params']
+  init = lambda key, image: module.init(key, image, **told)['params']
   with nn.intercept_methods(note):
     params = jax.eval_shape(init, jax.random.key(0), image)
   return {name: tuple(x.shape) for name, x in _flat(params).items()}, fan_ins
@@ -222,20 +223,20 @@ def _frozen(
 ) -> dict[str, np.ndarray]:
   """The values of those tensors that do not depend on the initial key."""
 
-  def values(key):
-    params = _flat(module.init(key, jnp.zeros(image.shape))['params'])
-    return {name: params[name] for name in names}
+  told = calls.modes(module).evaluation
 
   # The kernels and the images' way through the network are not computed.
   @jax.jit
-  def compared(key, other_key):
-    one, other = values(key), values(other_key)
-    same = lambda name: jnp.array_equal(one[name], other[name], equal_nan=True)
-    return one, {name: same(name) for name in names}
+  def values(key):
+    zeros = jnp.zeros(image.shape)
+    params = _flat(module.init(key, zeros, **told)['params'])
+    return {name: params[name] for name in names}
 
-  one, are_same = compared(jax.random.key(0), jax.random.key(1))
+  one, other = (jax.device_get(values(jax.random.key(seed))) for seed in (0, 1))
   return {
-    name: np.asarray(one[name], np.float32) for name in names if are_same[name]
+    name: np.asarray(one[name], np.float32)
+    for name in names
+    if np.array_equal(one[name], other[name], equal_nan=True)
   }
 
 

@@ -37,6 +37,7 @@ class Purpose(enum.IntEnum):
   EVALUATE = 7  # sampled networks that are evaluated; `client` counts them
   FINAL = 8  # the mask of the exported model
   VALIDATION = 9  # which training examples are held out
+  DROPOUT = 10  # folded into the key of a local step
 
 
 def words(
