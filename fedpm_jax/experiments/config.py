@@ -46,7 +46,9 @@ KEYS: dict[str, Option] = {
   'clients_per_round': option(10, 'K, drawn without replacement', 1),
   'local_epochs': option(3, 'epochs of a client in a round', 1),
   'batch_size': option(32, 'B, images a local step', 1),
-  'model': option('conv4', 'conv2, conv4, conv6, conv8, conv10, cnn or lenet'),
+  'model': option(
+    'conv4', 'conv2, conv4, conv6, conv8, conv10, cnn, lenet, resnet18 or vit'
+  ),
   'algorithm': option('fedpm', f'what clients train: {", ".join(ALGORITHMS)}'),
   'data.name': option('digits', 'digits is embedded; else a TFDS name'),
   'data.dir': option(

@@ -15,6 +15,7 @@ from flax import linen as nn
 from hypothesis import strategies as st
 
 from fedpm_jax.models import network as networks
+from fedpm_jax.models import parameters
 from fedpm_jax.protocol import model_file
 
 # ------------------------------------------------------- small files, no cost
@@ -132,6 +133,19 @@ def test_a_network_too_large_for_any_file_is_refused(monkeypatch):
     ValueError, match=r'at most 32768 parameters, got 33\d{3}'
   ):
     model_file.make(model_files.SPEC, np.zeros(size, np.bool_))
+
+
+def test_the_places_of_a_huge_image_are_not_made(tmp_path, monkeypatch):
+  """A transformer has a random vector for each, and asks for its value."""
+  monkeypatch.setattr(parameters, '_frozen', None)
+  spec = model_files.SPEC._replace(model='vit', image_shape=(2**11, 2**11, 1))
+  fields = spec._asdict()
+  del fields['value_range']
+  description = {'spec': fields, 'grouping': 'tensor', 'codec': 'raw'}
+  data = model_files.sealed(description | {'weights_sha256': '0' * 16}, b'')
+  model_files.refused(
+    tmp_path / 'x', data, r'50,336,640 parameters.*at most 16,777,216'
+  )
 
 
 @pytest.mark.parametrize('num_bytes', [1, 2**16, 2**22])
