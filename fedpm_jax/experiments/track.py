@@ -4,6 +4,7 @@ metrics.jsonl is the record; a tracker is a copy of its numbers.  Where it fails
 a warning says so, and the run goes on without it.
 """
 
+import importlib
 import importlib.util
 import os
 import pathlib
@@ -31,22 +32,25 @@ class Sink(NamedTuple):
   close: Callable[[], object]
 
 
+def _load(name: str) -> Any:
+  """A module that may be missing, where nobody tracks anything."""
+  return importlib.import_module(name)
+
+
 def _tensorboard(workdir: pathlib.Path, config: dict[str, Any]) -> Sink:
   """Events in `<workdir>/tensorboard`, one file for all starts of the run.
 
   Not by tensorboardX's SummaryWriter: it writes in a thread, and waits for ever
   for one that has died of a full disk.
   """
-  from tensorboardX import event_file_writer
-  from tensorboardX.proto import event_pb2, summary_pb2
-
   del config
-  events: Any = event_pb2  # whose classes are made at run time
-  summaries: Any = summary_pb2
+  files_of_events = _load('tensorboardX.event_file_writer')
+  events = _load('tensorboardX.proto.event_pb2')
+  summaries = _load('tensorboardX.proto.summary_pb2')
   folder = workdir / 'tensorboard'
   files.remove(folder)  # The rows before are written anew.
   folder.mkdir(parents=True)
-  writer = event_file_writer.EventsWriter(str(folder / 'events'))
+  writer = files_of_events.EventsWriter(str(folder / 'events'))
 
   def add(round_idx: int, numbers: dict[str, float]) -> None:
     values = [
@@ -68,8 +72,7 @@ def _wandb(workdir: pathlib.Path, config: dict[str, Any]) -> Sink:
   Without WANDB_MODE it stays on this machine, in `<workdir>/wandb`, for `wandb
   sync`; nothing is asked for and nothing is sent.
   """
-  import wandb
-
+  wandb = _load('wandb')
   path = workdir / _WANDB_ID
   if not path.exists():
     files.write_bytes(path, uuid.uuid4().hex[:12].encode())
