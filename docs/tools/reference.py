@@ -50,6 +50,7 @@ SECTIONS = {
   'robust': ('robust', 'Against masks that are meant to harm.'),
   'execution': ('execution', 'How the machine is used.'),
   'evaluation': ('evaluation', 'When and how the test set is used.'),
+  'stopping': ('stopping', 'What ends a run before its last round.'),
   'checkpoint': ('checkpoint', 'What a run can go on from.'),
 }
 
