@@ -151,15 +151,15 @@ def _optimisers() -> Iterable[str]:
 
 
 def _table(keys: Mapping[str, Option]) -> str:
-  """Keys with type, default and meaning."""
-  lines = ['| key | type | default | |', '| --- | --- | --- | --- |']
+  """Keys with default, type and meaning; few columns, for narrow screens."""
+  lines = ['| key | default, type | |', '| --- | --- | --- |']
   for path, option in keys.items():
     default = 'not set' if option.default is None else f'`{option.default!r}`'
     meaning = option.meaning.replace('|', '\\|')
     meaning += '' if option.decides else '; **free**'
     kind, least = option.kind.__name__, option.at_least
     kind += '' if least is None else f', >= {least}'
-    lines.append(f'| `{path}` | {kind} | {default} | {meaning} |')
+    lines.append(f'| `{path}` | {default}, {kind} | {meaning} |')
   return '\n'.join(lines) + '\n'
 
 
