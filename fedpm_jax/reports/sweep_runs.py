@@ -7,15 +7,17 @@ reason is told, and the numbers of the others are what they would be without it.
 import collections
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from fedpm_jax.reports import records
 from fedpm_jax.reports import summary as summaries
-from fedpm_jax.system import reading
+from fedpm_jax.system import reading, text
 
 _LABELS: reading.Shape = {'data': str, 'method': str, 'seed': str, str: str}
 _AGAIN = 'Start the sweep again: the file is written anew.'
 _MAX_REASON = 500  # characters; error.txt may hold anything
+_MAX_KEYS = 5  # that are named where configurations differ
 
 
 class Run(NamedTuple):
@@ -184,7 +186,7 @@ def _check_alike(runs: list[Run]) -> None:
   """ValueError if runs of one group cannot be averaged."""
   for what, value in (
     ('rounds', lambda run: len(run.rows)),
-    ('evaluated rounds', lambda run: [i for i, _ in evaluated(run)]),
+    ('evaluated rounds', lambda run: [i + 1 for i, _ in evaluated(run)]),
     ('parameters', lambda run: run.summary['model']['num_parameters']),
     ('configuration', _without_seed),
   ):
@@ -192,14 +194,42 @@ def _check_alike(runs: list[Run]) -> None:
       if value(run) != value(runs[0]):
         raise ValueError(
           f'{runs[0].path} and {run.path} have the same labels but differ in'
-          f' their {what}: {value(runs[0])} and {value(run)}. Label them apart,'
-          ' or run one of them again in a new folder.'
+          f' their {what}: {_differing(value(runs[0]), value(run))}. Label them'
+          ' apart, or run one of them again in a new folder.'
         )
 
 
 def _without_seed(run) -> dict[str, Any]:
+  """The configuration by dotted keys."""
   config = run.summary['config']
-  return {key: value for key, value in config.items() if key != 'seed'}
+  return dict(_flat({k: v for k, v in config.items() if k != 'seed'}))
+
+
+def _flat(
+  config: dict[str, Any], prefix: str = ''
+) -> Iterator[tuple[str, Any]]:
+  """Every value with its dotted key."""
+  for key, value in config.items():
+    if isinstance(value, dict):
+      yield from _flat(value, f'{prefix}{key}.')
+    else:
+      yield f'{prefix}{key}', value
+
+
+def _differing(one: Any, other: Any) -> str:
+  """Two values; of long ones what differs."""
+  if isinstance(one, list):
+    return f'one has {text.short(sorted({*one} ^ {*other}))} alone'
+  if not isinstance(one, dict):
+    return f'{text.short(one)} and {text.short(other)}'
+  keys = [key for key in one | other if one.get(key) != other.get(key)]
+  words = [
+    f'{text.printable(key)} = {text.short(one.get(key))} and'
+    f' {text.short(other.get(key))}'
+    for key in keys[:_MAX_KEYS]
+  ]
+  more = len(keys) - len(words)
+  return '; '.join(words) + (f'; and {more} more keys' if more else '')
 
 
 def evaluated_on(groups: list[Group]) -> str:

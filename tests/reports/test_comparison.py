@@ -346,3 +346,44 @@ def test_seeds_of_different_configurations_are_no_group(workdir):
   configured(0.1, 0.2)
   with pytest.raises(ValueError, match=r'differ in\s+their configuration'):
     sweep_runs.read(workdir)
+
+
+def test_only_the_keys_that_differ_are_named(workdir):
+  same = {'rounds': 4, 'data': {'name': 'digits', 'alpha': 0.3}}
+  for seed, rate in enumerate((0.1, 0.2)):
+    own = {'seed': seed, 'optimizer': {'name': 'adam', 'learning_rate': rate}}
+    if seed:
+      own['adam'] = {'b1': 0.3}
+    configure(workdir / f'digits/fedpm/iid/seed_{seed}', same | own)
+  with pytest.raises(ValueError) as caught:
+    sweep_runs.read(workdir)
+  assert str(caught.value) == (
+    'digits/fedpm/iid/seed_0 and digits/fedpm/iid/seed_1 have the same labels but'
+    ' differ in their configuration: optimizer.learning_rate = 0.1 and 0.2;'
+    ' adam.b1 = None and 0.3. Label them apart, or run one of them again in a new'
+    ' folder.'
+  )
+
+
+def test_of_many_keys_that_differ_some_are_named(workdir):
+  for seed in (0, 1):
+    keys = {f'key_{i}': [seed] * 100 for i in range(50)}
+    configure(
+      workdir / f'digits/fedpm/iid/seed_{seed}', {'seed': seed, 'data': keys}
+    )
+  with pytest.raises(
+    ValueError, match=r'data\.key_4 = .*; and 45 more'
+  ) as caught:
+    sweep_runs.read(workdir)
+  assert len(str(caught.value)) < 600
+
+
+def test_rounds_that_one_run_alone_has_evaluated_are_named(workdir):
+  accuracies = [0.1] * 20 + [None, 0.2]
+  for seed, some in enumerate((accuracies, [0.1] * 21 + [0.2])):
+    labels = {**LABELS, 'method': 'long', 'seed': str(seed)}
+    fake_runs.write(workdir, labels, some, uplink=[1] * 22, downlink=[1] * 22)
+  with pytest.raises(
+    ValueError, match=r'evaluated rounds: one has \[21\] alone'
+  ):
+    sweep_runs.read(workdir)
