@@ -255,6 +255,11 @@ def name_with_changes(
     decides = key in (plain.get(section, {}) if section else plain)
     if path in changed and decides and value != configs.get(original, path):
       words.append(f'{path}={value}')
+  return folder_name(words)
+
+
+def folder_name(words: list[str]) -> str:
+  """A name for a folder that differs for other words, and is not too long."""
   exact = ','.join(words)
   name = _NOT_IN_NAMES.sub('_', exact)
   if name == exact and len(name) <= _MAX_NAME:

@@ -14,9 +14,14 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import tqdm
-
-from fedpm_jax.experiments import build, config_files, found, workers
+from fedpm_jax.experiments import (
+  build,
+  config_files,
+  found,
+  sweep_progress,
+  sweep_times,
+  workers,
+)
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.run import train
@@ -135,19 +140,23 @@ def select(runs: list[Run], only: list[str]) -> list[Run]:
   return runs
 
 
+def described(run: Run) -> dict[str, Any] | None:
+  """What determines a run, as its config.json; None where that fails."""
+  try:
+    parts = build.Parts(**run.parts()) if run.parts else build.NO_PARTS
+    return files.to_json(build.describe(run.config, parts))
+  except Exception:  # The run itself will say what is wrong.
+    return None
+
+
 def is_finished(folder: pathlib.Path, run: Run) -> bool:
   """Whether the folder holds the finished run of just this configuration."""
   summary = found.finished(folder)
   if summary is None:
     return False
-  try:
-    parts = build.Parts(**run.parts()) if run.parts else build.NO_PARTS
-    here = files.to_json(build.describe(run.config, parts))
-  except Exception:  # The run itself will say what is wrong.
-    return False
-  there = summary['config']
+  here, there = described(run), summary['config']
   ended = summary.get(found.ENDED)
-  return (
+  return here is not None and (
     configs.deciding(there) == configs.deciding(here)
     and there.get('rounds') == here['rounds']
     and (not ended or found.is_over(summary, here))
@@ -185,7 +194,7 @@ def execute(
   function: Callable[..., dict[str, Any]] = train,
   stop: Callable[[], bool] | None = None,
 ) -> int:
-  """Runs what is not finished: a bar on a terminal, a line a run elsewhere.
+  """Runs what is not finished, and shows how far it is.
 
   Args:
     runs: checked ones.
@@ -198,32 +207,42 @@ def execute(
   Returns:
     The exit code: 0, or 1 if runs failed.
   """
-  begun, failed = time.perf_counter(), []
-  tasks = prepare(runs, workdir, source)
-  if jobs:
-    outcomes = workers.side_by_side(tasks, function, min(jobs, len(tasks)))
-  else:
-    outcomes = (workers.run_one(task, function, stop) for task in tasks)
-  with (
-    contextlib.closing(outcomes),
-    tqdm.tqdm(total=len(tasks), unit='run', disable=None) as bar,
-  ):
-    for outcome in outcomes:
-      name = outcome.folder.relative_to(workdir)
-      result = outcome.error or f'accuracy {outcome.accuracy:.4f}'
-      line = f'{name}  {outcome.seconds:.0f} s  {result}'
-      if outcome.error:
-        failed.append(f'{name}: {outcome.error}')
-        bar.write(line, file=sys.stderr)
-      elif bar.disable:
-        print(line, flush=True)
-      bar.set_postfix_str(line, refresh=False)
-      bar.update()
+  started, tasks = time.perf_counter(), prepare(runs, workdir, source)
+  jobs_ = min(jobs, len(tasks))
+  with _progress(tasks, runs, workdir, max(jobs_, 1)) as progress:
+    if jobs:
+      outcomes = workers.side_by_side(
+        tasks, function, jobs_, begun=progress.begun
+      )
+    else:
+      outcomes = workers.one_by_one(tasks, function, stop, begun=progress.begun)
+    with contextlib.closing(outcomes):
+      for outcome in outcomes:
+        progress.ended(outcome)
+  failed = progress.failed
   print(
     f'{len(runs)} runs in {workdir}: {len(runs) - len(tasks)} were finished'
     f' before, {len(tasks) - len(failed)} now, {len(failed)} failed;'
-    f' {time.perf_counter() - begun:.0f} s.'
+    f' {time.perf_counter() - started:.0f} s.'
   )
   for line in failed:
     print(f'failed: {line}', file=sys.stderr)
   return 1 if failed else 0
+
+
+def _progress(
+  tasks: list[workers.Task], runs: list[Run], workdir: pathlib.Path, jobs: int
+) -> sweep_progress.Progress:
+  """Of a sweep; it knows what the rounds in the folder have taken."""
+  times = sweep_times.Times()
+  for run in runs:
+    times.add(workdir / directory(run.labels))
+  left = {
+    task.folder: (
+      # To describe parts of one's own may take long, as data do.
+      None if task.parts else files.to_json(configs.to_dict(task.config)),
+      task.config.rounds - sweep_times.rounds_done(task.folder),
+    )
+    for task in tasks
+  }
+  return sweep_progress.Progress(workdir, left, times, jobs)

@@ -165,10 +165,25 @@ def _note(folder: pathlib.Path, exception: BaseException) -> str:
   return reason
 
 
+def one_by_one(
+  tasks: list[Task],
+  function: Callable[..., dict[str, Any]],
+  stop: Callable[[], bool] | None = None,
+  *,
+  begun: Callable[[pathlib.Path], None],
+) -> Generator[Outcome, None, None]:
+  """Runs tasks in this process; see `side_by_side`, and `run_one` for `stop`."""
+  for task in tasks:
+    begun(task.folder)
+    yield run_one(task, function, stop)
+
+
 def side_by_side(
   tasks: list[Task],
   function: Callable[..., dict[str, Any]],
   jobs: int,
+  *,
+  begun: Callable[[pathlib.Path], None],
 ) -> Generator[Outcome, None, None]:
   """Runs tasks, `jobs` at a time.
 
@@ -178,6 +193,7 @@ def side_by_side(
     tasks: the runs.
     function: as of `run_one`; importable by its name.
     jobs: at least 1.
+    begun: called with the folder of each run that begins.
 
   Yields:
     The outcomes, as they come.
@@ -189,6 +205,7 @@ def side_by_side(
     while waiting or running:
       while waiting and idle:
         job, task = idle.pop(), waiting.popleft()
+        begun(task.folder)
         try:
           future = pools[job].submit(run_one, task, function)
         except BrokenProcessPool:  # with its last run, or after it

@@ -54,6 +54,22 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     os.close(number)  # which gives the lock back
 
 
+def is_held(folder: pathlib.Path) -> bool:
+  """Whether a process writes to a folder just now; nothing is changed."""
+  try:
+    number = os.open(folder / NAME, os.O_RDONLY | os.O_CLOEXEC)
+  except OSError:
+    return False
+  try:
+    if fcntl is not None:
+      fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  except OSError as error:
+    return error.errno in _HELD
+  finally:
+    os.close(number)  # which gives a shared lock back
+  return False
+
+
 def _acquire(number: int, folder: pathlib.Path) -> None:
   """Locks an open file; LockedError where another one has."""
   if fcntl is None:
