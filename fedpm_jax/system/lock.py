@@ -98,20 +98,3 @@ def _holder(number: int) -> str:
   if not digits.isdecimal():
     return 'another process'
   return 'this process' if int(digits) == os.getpid() else f'process {digits}'
-
-
-def is_held(folder: pathlib.Path) -> bool:
-  """Whether a process writes to a folder now; nothing is made or changed."""
-  if fcntl is None:
-    return False
-  try:
-    number = os.open(folder / NAME, os.O_RDONLY | os.O_CLOEXEC)
-  except OSError:
-    return False
-  try:
-    fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
-  except OSError as error:
-    return error.errno in _HELD
-  finally:
-    os.close(number)
-  return False
