@@ -15,6 +15,7 @@ def small(**changes):
       'model': 'cnn',
       'data.max_examples': 16,
       'weights.gain': 1.4,
+      'evaluation.every': 1,
     }
     | changes
   )

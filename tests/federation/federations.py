@@ -14,7 +14,7 @@ from fedpm_jax.reports import records
 FLAGS = (
   '--config.rounds=3 --config.num_clients=4 --config.clients_per_round=4'
   ' --config.local_epochs=1 --config.batch_size=8 --config.model=cnn'
-  ' --config.data.max_examples=16 --config.seed=5'
+  ' --config.data.max_examples=16 --config.seed=5 --config.evaluation.every=1'
 )
 CLIENTS = 4
 
