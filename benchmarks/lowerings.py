@@ -64,10 +64,10 @@ def table(runs) -> str:
 
 def draw(runs, path: pathlib.Path) -> None:
   """Every seed as a thin line, the mean as a thick one."""
-  from fedpm_jax.reports import plots
+  from fedpm_jax.reports import style
 
   names = ('eval/accuracy_mean', 'train/loss', 'uplink/bpp_wire')
-  figure = plots.figure(figsize=(12, 3.6))
+  figure = style.figure(figsize=(12, 3.6))
   axes = figure.subplots(1, 3)
   for axis, name in zip(axes, names, strict=True):
     for i, (lowering, run) in enumerate(runs.items()):
@@ -80,7 +80,7 @@ def draw(runs, path: pathlib.Path) -> None:
   axes[0].set_ylim(0.9, 1.0)
   axes[1].set_yscale('log')
   axes[0].legend()
-  plots.save(figure, path)
+  style.save(figure, path)
 
 
 def main() -> None:

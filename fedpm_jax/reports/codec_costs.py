@@ -7,7 +7,8 @@ code lengths of the model that a codec claims, of the whole and per tensor.
 Dimensions: K clients of the round, d parameters, L tensors.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -181,8 +182,10 @@ def by_tensor(
   sizes = method.network.layout.sizes
   uplink = None
   if method.uplink in UPLINK:
-    few = kept.ids[:_MOST_CLIENTS]
-    guesses = foresight.guesses(kept.q, few, kept.round_idx)
+    few, few_symbols = kept.ids[:_MOST_CLIENTS], kept.symbols[:_MOST_CLIENTS]
+    guesses: Iterable[base.Guess | None] = itertools.repeat(None)
+    if method.dithers_are_shared:
+      guesses = foresight.guesses(kept.q, few, kept.round_idx)
     uplink = np.mean(
       [
         ideal_bits(
@@ -190,7 +193,7 @@ def by_tensor(
           np.unpackbits(packed, count=sum(sizes)).view(np.bool_),
           base.SideInformation(q=kept.q, sizes=sizes, guess=guess),
         )
-        for packed, guess in zip(kept.symbols, guesses, strict=False)
+        for packed, guess in zip(few_symbols, guesses, strict=False)
       ],
       axis=0,
     )

@@ -40,16 +40,18 @@ def run(path, start, end, num_rounds, kept_every=10):
     is_last = done == num_rounds
     due = history.is_due(done) or is_last
     kept = done % kept_every == 0 or is_last
-    recorder.add(
-      done, layers(done) if due else None, bits(done) if kept else None
-    )
+    if due or kept:
+      recorder.add(
+        done, layers(done) if due else None, bits(done) if kept else None
+      )
 
 
+@hypothesis.settings(max_examples=25)
 @hypothesis.given(st.data())
 def test_an_interrupted_run_ends_with_the_same_file(tmp_path_factory, data):
   folder = tmp_path_factory.getbasetemp()
   one, other = folder / 'one.json', folder / 'other.json'
-  num_rounds = data.draw(st.integers(1, 120))
+  num_rounds = data.draw(st.integers(1, 60))
   run(one, 0, num_rounds, num_rounds)
   killed = data.draw(st.integers(0, num_rounds))
   checkpoint = data.draw(st.integers(0, killed))
@@ -58,7 +60,7 @@ def test_an_interrupted_run_ends_with_the_same_file(tmp_path_factory, data):
   assert other.read_bytes() == one.read_bytes()
 
 
-@pytest.mark.parametrize('num_rounds', [1, 20, 21, 30, 100, 1000])
+@pytest.mark.parametrize('num_rounds', [1, 20, 21, 30, 300])
 def test_some_twenty_rounds_are_kept_first_and_last_among_them(
   tmp_path, num_rounds
 ):
