@@ -3,7 +3,6 @@
 import html
 import json
 import os
-import pathlib
 import re
 import shutil
 
@@ -13,7 +12,7 @@ import pytest
 import test_names
 
 from fedpm_jax import report
-from fedpm_jax.reports import history, style
+from fedpm_jax.reports import history, page, run_files, style
 from fedpm_jax.system import lock
 from fedpm_jax.system.text import printable
 
@@ -34,13 +33,13 @@ def browser():
 
 def look(browser, path, width):
   """What a browser says of a page at a width, and all that it complains of."""
-  page = browser.new_page(viewport={'width': width, 'height': 800})
+  tab = browser.new_page(viewport={'width': width, 'height': 800})
   complaints, asked = [], []
-  page.on('console', lambda message: complaints.append(message.text))
-  page.on('pageerror', lambda error: complaints.append(str(error)))
-  page.on('request', lambda request: asked.append(request.url))
-  page.goto(path.as_uri())
-  found = page.evaluate(
+  tab.on('console', lambda message: complaints.append(message.text))
+  tab.on('pageerror', lambda error: complaints.append(str(error)))
+  tab.on('request', lambda request: asked.append(request.url))
+  tab.goto(path.as_uri())
+  found = tab.evaluate(
     """() => {
       const box = e => { const b = e.getBoundingClientRect();
         return [b.left, b.right, b.width, b.height]; };
@@ -64,7 +63,7 @@ def look(browser, path, width):
       };
     }"""
   )
-  page.close()
+  tab.close()
   assert complaints == []
   assert [url for url in asked if not url.startswith('data:')] == [
     path.as_uri()
@@ -93,8 +92,8 @@ def page_of(*folders, out=None):
 
 @pytest.mark.parametrize('width', [1200, 400])
 def test_the_page_of_a_run(browser, tmp_path, width):
-  page = page_of(page_runs.write(tmp_path / 'run'))
-  found = look(browser, page, width)
+  written = page_of(page_runs.write(tmp_path / 'run'))
+  found = look(browser, written, width)
   assert found['headings'] == [
     'run',
     *('Curves', 'Bits', 'Clients', 'Theta'),
@@ -122,7 +121,7 @@ def test_the_page_of_a_run(browser, tmp_path, width):
     'data.partition',
   ):
     assert text in found['text']
-  assert page.stat().st_size < 400_000
+  assert written.stat().st_size < 400_000
 
 
 def test_the_page_of_several_runs(browser, tmp_path, capsys):
@@ -132,7 +131,7 @@ def test_the_page_of_several_runs(browser, tmp_path, capsys):
   folders.append(
     page_runs.write(tmp_path / 'b', changes={'wire': {'uplink': 'prior'}})
   )
-  page = page_of(*folders, out=tmp_path / 'out' / 'all.html')
+  written = page_of(*folders, out=tmp_path / 'out' / 'all.html')
   said = capsys.readouterr().out
   for path in ('all.html', 'all.png', 'all.pdf'):
     assert str(tmp_path / 'out' / path) in said
@@ -144,9 +143,9 @@ def test_the_page_of_several_runs(browser, tmp_path, capsys):
   ]
   assert lines[1][3] == '0.8250 +- 0.0071'
   for width in (1200, 400):
-    found = look(browser, page, width)
+    found = look(browser, written, width)
     assert found['headings'][0] == '2 settings, 3 runs'
-  text = page.read_text('utf-8')
+  text = written.read_text('utf-8')
   assert len(re.findall('<tr class="differs">', text)) == 1
   assert re.search('<tr class="differs"><th>wire.uplink</th>', text)
   # The labels of the first seeds are the same, and drawn once.
@@ -210,11 +209,15 @@ def test_a_run_that_goes_on_has_a_page(browser, tmp_path):
 
 def test_more_groups_than_a_panel_holds(browser, tmp_path):
   folders = [
-    page_runs.write(tmp_path / f'r{i}', changes={'batch_size': i})
+    page_runs.write(
+      tmp_path / f'r{i}', changes={'batch_size': i}, with_history=False
+    )
     for i in range(7)
   ]
-  page = page_of(*folders, out=tmp_path / 'all.html')
-  found = look(browser, page, 1200)
+  path = tmp_path / 'all.html'
+  runs = [run_files.read(folder, []) for folder in folders]
+  page.write(run_files.groups(runs), path)
+  found = look(browser, path, 1200)
   assert found['captions'].count('Accuracy by round') == 2
   assert 'first 6 settings only' in found['text']
 
@@ -234,13 +237,13 @@ def test_whatever_names_and_values_hold_is_text(browser, tmp_path):
   changes = {
     name: {'name': name, 'list': [name]} for name in map(printable, HOSTILE)
   } | {'model': HOSTILE[0], 'algorithm': HOSTILE[-6]}
-  layers = tuple(printable(name).replace('/', '') for name in HOSTILE)
+  layers = tuple(printable(name).replace('/', '') for name in HOSTILE[-8:])
   starts = [
     {'date': name, 'command': name, 'rounds_done': 2, 'commit': name}
     for name in HOSTILE
   ]
   folders = []
-  for i, name in enumerate((HOSTILE[-5], 'größe $x$ \x1b[31m\n', "a'b|c")):
+  for i, name in enumerate((HOSTILE[-5], 'größe $x$ \x1b[31m\n')):
     folder = tmp_path / str(i) / name.replace('/', '')
     page_runs.write(folder, changes=changes | {'new': name}, tensors=layers)
     text = ''.join(json.dumps(start) + '\n' for start in starts)
@@ -248,13 +251,13 @@ def test_whatever_names_and_values_hold_is_text(browser, tmp_path):
     folders.append(folder)
   alone = page_of(folders[0])
   together = page_of(*folders, out=tmp_path / 'page.html')
-  for page in (alone, together):
-    found = look(browser, page, 400)
+  for written in (alone, together):
+    found = look(browser, written, 400)
     assert found['headings'][1:] == [
       *('Curves', 'Bits', 'Clients', 'Theta'),
       *('Configuration', 'Environment', 'Commands'),
     ]
-    text = page.read_text('utf-8')
+    text = written.read_text('utf-8')
     for name in HOSTILE:
       assert f'<pre>{html.escape(printable(name))}</pre>' in text
     for name in layers:
@@ -333,22 +336,28 @@ def test_a_mistake_is_one_line(tmp_path, words, message):
     report.main([*map(fill, words)])
 
 
-def test_a_name_that_is_short_says_what_differs(tmp_path, capsys):
-  out = f'--out={tmp_path}'
-  a = page_runs.write(tmp_path / 'x' / 'run')
-  b = page_runs.write(tmp_path / 'y' / 'run', changes={'model': 'conv6'})
-  c = page_runs.write(
-    tmp_path / 'z', changes={str(i): i for i in range(9)}, with_history=False
+def test_a_name_that_is_short_says_what_differs(tmp_path):
+  a, b, c, d = (
+    page_runs.write(tmp_path / name, changes=changes, seed=seed)
+    for name, changes, seed in (
+      ('a/run', {}, 0),
+      ('b/run', {'model': 'conv6'}, 0),
+      ('c', {str(i): i for i in range(9)}, 0),
+      ('d', {}, 1),
+    )
   )
-  report.main([str(a), str(b), out])
-  said = capsys.readouterr().out.split('\n')
-  assert [line.split('  ')[0] for line in said[1:3]] == [
-    *('model conv4', 'model conv6')
-  ]
-  report.main([str(a), str(c), out])
-  said = capsys.readouterr().out.split('\n')
-  assert [line.split('  ')[0].strip() for line in said[1:3]] == ['run', 'z']
-  assert pathlib.Path(tmp_path / 'report.html').exists()
+
+  def names(*folders):
+    return [
+      (group.name, [run.folder for run in group.runs])
+      for group in run_files.groups([run_files.read(f, []) for f in folders])
+    ]
+
+  assert names(a) == [('run', [a])]
+  assert names(a, d) == [('run', [a, d])]
+  assert names(a, b, d) == [('model conv4', [a, d]), ('model conv6', [b])]
+  assert names(a, c) == [('run', [a]), ('c', [c])]  # They differ in too much.
+  assert names(a, b, c) == [(str(a), [a]), (str(b), [b]), (str(c), [c])]
 
 
 def test_the_list_has_a_line_a_run(tmp_path, capsys, monkeypatch):
