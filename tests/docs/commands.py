@@ -9,7 +9,7 @@ NO_COMMANDS = ('python', 'text', 'toml')
 # In a sentence or a table, only these are taken for commands: what is one word,
 # or ends without a value, is a name.
 INLINE = re.compile(
-  r'`((?:fedpm\s+(?:train|sweep)|fedpm\s+report\s+--\w+=|make'
+  r'`((?:fedpm\s+(?:train|sweep)|fedpm\s+report\s+(?:--\w+=|runs/)|make'
   r'|python\s+(?:benchmarks/|-m\s))[^`]*)`'
 )
 

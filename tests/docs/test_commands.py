@@ -25,7 +25,7 @@ from fedpm_jax import cli, compressors
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments import sweeps
 from fedpm_jax.federation import settings
-from fedpm_jax.reports import comparison_plots
+from fedpm_jax.reports import comparison_plots, style
 
 COMMANDS = commands.every()
 RUN = [line for line in COMMANDS if commands.reason(line) is None]
@@ -63,17 +63,28 @@ DONE = {}
 
 @pytest.fixture(scope='module')
 def workplace(tmp_path_factory):
-  """A folder with the runs that commands of the pages begin with."""
+  """A folder with the run that commands of the pages begin with."""
   folder = tmp_path_factory.mktemp('workplace')
-  flags = [f'--config.{key}={value}' for key, value in (TINY | ALIKE).items()]
-  workdir = f'--workdir={folder}/runs/digits'
-  importlib.import_module('fedpm_jax.train').main([*flags, workdir])
+  _tiny_run(folder / 'runs/digits')
   return folder
+
+
+def _tiny_run(workdir, **changes):
+  keys = TINY | ALIKE | changes
+  flags = [f'--config.{key}={value}' for key, value in keys.items()]
+  program = importlib.import_module('fedpm_jax.train')
+  program.main([*flags, f'--workdir={workdir}'])
 
 
 @pytest.fixture(autouse=True)
 def here(workplace, monkeypatch):
+  """In that folder, and without pictures: they take most of the time.
+
+  tests/reports has them, and the run above draws its own.
+  """
   monkeypatch.chdir(workplace)
+  monkeypatch.setattr(style, 'rendered', lambda drawn, kind: b'')
+  monkeypatch.setattr(style, 'to_svg', lambda drawn, prefix: '<svg></svg>')
 
 
 def test_every_command_is_run_or_listed():
@@ -157,7 +168,10 @@ def _report(words, monkeypatch):
     found = re.match(r'--sweep=runs/(\w+)$', word)
     if found:  # The pages say which sweep comes before.
       _sweep([f'--config={found[1]}'], monkeypatch)
-  # tests/reports has the pictures, which take seconds.
+  words = [name for word in words for name in glob.glob(word) or [word]]
+  for word in words:
+    if word.startswith('runs/') and not pathlib.Path(word).exists():
+      _tiny_run(word, seed=1)
   monkeypatch.setattr(comparison_plots, 'draw', lambda groups, out: [])
   importlib.import_module('fedpm_jax.report').main(words)
 
