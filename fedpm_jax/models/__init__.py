@@ -9,9 +9,10 @@ from fedpm_jax.models import conv, resnet, vit
 
 # A new model is a file and a row: (num_classes, lowering) -> Flax module.
 MODELS: dict[str, Callable[..., nn.Module]] = {
-  f'conv{depth}': functools.partial(conv.conv, depth)
-  for depth in (2, 4, 6, 8, 10)
-} | {
+  **{
+    f'conv{depth}': functools.partial(conv.conv, depth)
+    for depth in (2, 4, 6, 8, 10)
+  },
   # The usual network of cross-device benchmarks on CIFAR-10.
   'cnn': functools.partial(conv.ConvNet, (32, 64), (128,)),
   # LeNet-300-100: dense layers only, the first network of supermasks (Zhou,
