@@ -83,6 +83,20 @@ CASES = {
       '\nfew_bits +0\\S+ +': (0.1, 0.105),  # bits per parameter up
     },
   ),
+  'own_data_and_model': Case(
+    6,
+    (
+      'Conv_0/bias               16  masked',
+      'GroupNorm_0/scale         16  frozen at 1',
+      'Expected float32 images [B, 12, 12, 1], got uint8',
+    ),
+    {
+      'round 10: test accuracy ': (0.95, 1),
+      'bytes, ': (29, 31),  # times smaller
+      'than float32\ntest accuracy: ': (0.9, 1),
+      'test accuracy: (?=.*\nmetrics)': (0.85, 1),
+    },
+  ),
 }
 EACH = pytest.mark.parametrize('name', CASES)
 
