@@ -159,17 +159,12 @@ def _sweep(words, monkeypatch):
 
 def _report(words, monkeypatch):
   for word in words:
-    path = pathlib.Path(word)
-    if word.startswith('runs/') and '*' not in word and not path.exists():
-      shutil.copytree('runs/digits', path)
-  # As a shell does it.
-  words = [path for word in words for path in sorted(glob.glob(word)) or [word]]
-  for word in words:
     found = re.match(r'--sweep=runs/(\w+)$', word)
     if found and not pathlib.Path(f'runs/{found[1]}').exists():
       # The pages say which sweep comes before.
       _sweep([f'--config={found[1]}'], monkeypatch)
-  words = [name for word in words for name in glob.glob(word) or [word]]
+  # As a shell does it.
+  words = [path for word in words for path in sorted(glob.glob(word)) or [word]]
   for word in words:
     if word.startswith('runs/') and not pathlib.Path(word).exists():
       _tiny_run(word, seed=1)
