@@ -58,7 +58,9 @@ def main() -> None:
   else:
     print(_USAGE)
     known = name in ('', '-h', '--help', 'help')
-    sys.exit(0 if known else f'error: there is no program {name!r}')
+    near = difflib.get_close_matches(name, PROGRAMS, 1)
+    hint = f': did you mean {near[0]}?' if near else '.'
+    sys.exit(0 if known else f'error: there is no program {name!r}{hint}')
 
 
 def parse(

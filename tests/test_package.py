@@ -105,6 +105,7 @@ def test_the_console_script_knows_its_programs(installed, tmp_path):
   done = _run(tmp_path, installed / 'fedpm', 'trian')
   assert done.returncode == 1
   assert "there is no program 'trian'" in done.stderr
+  assert 'did you mean train?' in done.stderr
   for program in ('train', 'sweep', 'report'):
     shown = _run(tmp_path, installed / 'fedpm', program, '--help')
     assert shown.returncode == 0

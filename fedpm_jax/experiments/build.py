@@ -377,8 +377,8 @@ def _check_gradients_suffice(
     scores = jax.ShapeDtypeStruct((2,), jnp.float32)
     jax.eval_shape(one_step, {'scores': scores})
   except (TypeError, KeyError, ValueError) as error:
-    reason = str(error).splitlines()[0]
+    reason = str(error).splitlines()[0].rstrip('.')
     raise ValueError(
       f'{name} needs more than gradients, which is all that local training has:'
-      f' {reason} Use adam or sgd, for example.'
+      f' {reason}. Use adam or sgd, for example.'
     ) from error

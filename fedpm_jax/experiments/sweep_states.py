@@ -12,6 +12,7 @@ from fedpm_jax.system import lock, reading, text
 
 FINISHED, RUNNING, STOPPED = 'finished', 'running', 'stopped'
 FAILED, TO_DO, OTHER = 'failed', 'to do', 'in the way'
+_NOTHING_LEFT = (FINISHED, OTHER)  # What is in the way is never replaced.
 _MOST = 200  # characters of a reason
 
 
@@ -110,7 +111,7 @@ def table(
   lines = []
   for state in found:
     line = f'{state.name:{width}}  {state}'
-    if times and state.kind != FINISHED:
+    if times and state.kind not in _NOTHING_LEFT:
       left = state.rounds - state.rounds_done
       seconds = times.seconds(state.config, left)
       line += f', {"unknown time" if seconds is None else duration(seconds)}'
@@ -129,9 +130,9 @@ def table(
 
 
 def left_of(found: list[State]) -> list[tuple[dict[str, Any] | None, int]]:
-  """The runs that are not finished, for `Times.left`."""
+  """The runs that will be run, for `Times.left`."""
   return [
     (state.config, state.rounds - state.rounds_done)
     for state in found
-    if state.kind != FINISHED
+    if state.kind not in _NOTHING_LEFT
   ]

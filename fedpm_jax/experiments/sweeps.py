@@ -72,7 +72,8 @@ def read(path: pathlib.Path) -> list[Run]:
 
 def parts_of(path: pathlib.Path, labels: dict[str, str]) -> dict[str, Any]:
   """The objects of a run, in a process that knows its sweep's file only."""
-  for run in read(path):
+  module = config_files.load(path)
+  for run in config_files.call(path, module, 'get_sweep'):
     if run.labels == labels and run.parts:
       return run.parts()
   raise ValueError(f'{path} has no run {labels} with parts any more.')

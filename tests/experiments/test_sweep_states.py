@@ -80,6 +80,8 @@ def test_another_run_in_the_way_says_in_what_it_differs(tmp_path):
   assert said(tmp_path, RUNS[0]) == (
     'in the way: another run, batch_size: 99 there, 32 here'
   )
+  found = sweep_states.states(RUNS[:1], tmp_path)
+  assert sweep_states.left_of(found) == []
   # What may change while a run goes on is nothing in the way.
   leave(tmp_path, RUNS[1], [1, 2], checkpoint=2, rounds=3)
   assert said(tmp_path, RUNS[1]) == 'stopped at round 2 of 6'
