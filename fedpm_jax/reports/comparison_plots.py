@@ -6,9 +6,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 
 from fedpm_jax.reports import comparison, labels, style, sweep_runs
 from fedpm_jax.reports.sweep_runs import Group
+
+# Of one data set in a picture: more panels than this nobody can read, and
+# Matplotlib takes minutes and gigabytes for some hundred of them.
+MAX_SETTINGS = 24
 
 
 def draw(groups: list[Group], out: pathlib.Path) -> list[pathlib.Path]:
@@ -17,7 +22,8 @@ def draw(groups: list[Group], out: pathlib.Path) -> list[pathlib.Path]:
   `points` has a point a method: its accuracy and what it sent.  The others are
   curves: a column of panels for every setting, a row for every few methods; a
   line is the mean over the seeds, the band behind it reaches from the least to
-  the greatest.  A method has the same colour in all pictures.
+  the greatest.  A method has the same colour in all pictures.  Where a data set
+  has more than MAX_SETTINGS settings, the first ones are drawn, and it is said.
 
   Args:
     groups: of `sweep_runs.read`.
@@ -32,6 +38,7 @@ def draw(groups: list[Group], out: pathlib.Path) -> list[pathlib.Path]:
   stems = _stems([group.labels['data'] for group in groups])
   for data, stem in stems.items():
     of_data = [group for group in groups if group.labels['data'] == data]
+    of_data = _first_settings(of_data, data)
     masks = [group for group in of_data if _densities(group)]
     paths += style.save_both(_points(of_data, families), out / f'{stem}_points')
     for name, picture in _PICTURES.items():
@@ -73,6 +80,20 @@ def _settings(groups: list[Group]) -> dict[str, list[Group]]:
     title = ', '.join(f'{k} {v}' for k, v in others.items())
     settings.setdefault(title, []).append(group)
   return settings
+
+
+def _first_settings(groups: list[Group], data: str) -> list[Group]:
+  """The groups of as many settings as a picture has room for."""
+  settings = list(_settings(groups).values())
+  if len(settings) > MAX_SETTINGS:
+    logging.warning(
+      'The pictures of %s show the first %d of %d settings; the tables have all.',
+      style.shown(data),
+      MAX_SETTINGS,
+      len(settings),
+    )
+  drawn = [id(group) for part in settings[:MAX_SETTINGS] for group in part]
+  return [group for group in groups if id(group) in drawn]
 
 
 def _points(groups: list[Group], families: list[dict[str, Any]]) -> Any:
