@@ -93,7 +93,7 @@ def _of_masks_or_a_sweep(flags: cli.Flags) -> str:
     make = None
     if flags['config']:
       file = config_files.read(flags['config'])
-      make = getattr(file.module, 'get_parts', None)
+      make = lambda config: file._replace(config=config).parts()
     return codec_report.compare_codecs(
       pathlib.Path(flags['bits']), data_dir=flags['data_dir'], get_parts=make
     )

@@ -9,6 +9,7 @@ import pytest
 import small_runs
 
 import fedpm_jax as fp
+from fedpm_jax import report
 from fedpm_jax.experiments import codec_report
 from fedpm_jax.system import reading
 
@@ -92,3 +93,16 @@ def test_a_configuration_without_a_key_is_no_other_run(workdir, lost, message):
   path.write_text(json.dumps(config), encoding='utf-8')
   with pytest.raises(reading.FileError, match=rf'config\.json: .*{message}'):
     codec_report.compare_codecs(workdir)
+
+
+def test_a_mistake_in_a_files_parts_is_one_line(workdir, tmp_path):
+  path = tmp_path / 'mine.py'
+  path.write_text(
+    'import fedpm_jax as fp\n'
+    'def get_config():\n'
+    '  return fp.config()\n'
+    'def get_parts(config):\n'
+    '  return {"model": undefined}\n'
+  )
+  with pytest.raises(SystemExit, match=r'mine\.py, line 5: NameError'):
+    report.main([f'--bits={workdir}', f'--config={path}'])
