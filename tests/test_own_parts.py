@@ -13,7 +13,7 @@ from flax import linen as nn
 
 import fedpm_jax as fp
 from fedpm_jax.algorithms import fedpm
-from fedpm_jax.compressors import bernoulli
+from fedpm_jax.compressors import bernoulli, qsgd
 from fedpm_jax.experiments import codec_report, sweeps
 from fedpm_jax.models import network
 
@@ -291,3 +291,27 @@ def test_other_data_of_ones_own_is_another_run():
     run = fp.Experiment(own_config(), **own_parts() | {'clients': clients})
     splits.append(run.description['data']['partition'])
   assert splits[0] != splits[1]
+
+
+def changed(spread):
+  """A compressor whose name says nothing of its constant."""
+
+  def quantised(layout, *, spread=spread):
+    return qsgd.qsgd(layout, levels=round(1 / spread))
+
+  return quantised
+
+
+def test_a_run_does_not_go_on_with_other_code(tmp_path):
+  config = own_config(rounds=1)
+  config.update_from_flattened_dict(
+    {'algorithm': 'fedavg', 'wire.uplink': 'levels', 'wire.downlink': 'raw'}
+  )
+  data = own_data()
+  parts = {'dataset': data, 'compressor': changed(0.5)}
+  done = fp.train(config, tmp_path, **parts)
+  assert 'quantised' in done['config']['wire']['compressor']
+  assert fp.train(config, tmp_path, **parts)['last'] == done['last']
+  parts['compressor'] = changed(0.25)
+  with pytest.raises(ValueError, match=r"wire.compressor: 'own: .*quantised"):
+    fp.train(config, tmp_path, **parts)

@@ -23,7 +23,7 @@ from fedpm_jax.compressors.base import Compressor
 from fedpm_jax.data import checks, partition, sources, validation
 from fedpm_jax.data.sources import Dataset
 from fedpm_jax.experiments import config as configs
-from fedpm_jax.experiments import evaluation, options, stopping
+from fedpm_jax.experiments import evaluation, options, own_code, stopping
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.schedules import SCHEDULES, Factor
 from fedpm_jax.masks import Layout
@@ -266,8 +266,8 @@ def describe(
 ) -> dict[str, Any]:
   """What determines a run, as JSON: written, compared, checkpointed.
 
-  Objects of one's own are described by `networks.described`, data and clients
-  by a checksum.  Options of a row that an object replaces are left out.
+  Objects of one's own are described by `networks.described`, their code, data
+  and clients by a checksum.  Options of a row that an object replaces are left out.
 
   Args:
     config: of the run.
@@ -277,6 +277,10 @@ def describe(
   plain, names = configs.to_dict(config), _names(config, parts)
   plain['model'], plain['algorithm'] = names['model'], names['algorithm']
   plain['wire']['compressor'] = names['compressor']
+  if parts.algorithm is not None:
+    plain['algorithm'] += f' {own_code.digest(parts.algorithm)}'
+  if parts.compressor is not None:
+    plain['wire']['compressor'] += f' {own_code.digest(parts.compressor)}'
   replaced = {
     config.algorithm: parts.algorithm,
     config.wire.compressor: parts.compressor,

@@ -179,10 +179,11 @@ def _pieces(
   found: list[tuple[list[str], Any]] = []
   old = []
   for group in groups[:_MOST_GROUPS]:
-    past = next((run.history for run in group.runs if run.history), None)
-    if past is None:
+    run = _first(group)
+    if run is None:
       old.append(group.name)
       continue
+    past: Any = run.history
     same = [names for names, piece in found if piece == past[part]]
     if same:
       same[0].append(group.name)
@@ -190,6 +191,11 @@ def _pieces(
       found.append(([group.name], past[part]))
   pieces = [('; '.join(names), piece) for names, piece in found]
   return pieces, {'; '.join(old): _OLD} if old else {}
+
+
+def _first(group: Group) -> Any:
+  """The run whose history stands for the group; None where none has one."""
+  return next((run for run in group.runs if run.history), None)
 
 
 def _named(
@@ -207,6 +213,10 @@ def _notes(sentences: dict[str, str], groups: list[Group]) -> str:
     f'{name}: {sentence}' if len(groups) > 1 else sentence
     for name, sentence in sentences.items()
   ]
+  if any(len(group.runs) > 1 for group in groups):
+    shown = [_first(group) or group.runs[0] for group in groups[:_MOST_GROUPS]]
+    names = ', '.join(run.name for run in shown)
+    notes.append(f'Where a setting has several seeds, this is of one: {names}.')
   if len(groups) > _MOST_GROUPS:
     notes.append(f'Pictures are of the first {_MOST_GROUPS} settings only.')
   return ''.join(map(markup.note, notes))
