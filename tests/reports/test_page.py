@@ -146,6 +146,7 @@ def test_the_page_of_several_runs(browser, tmp_path, capsys):
     found = look(browser, written, width)
     assert found['headings'][0] == '2 settings, 3 runs'
   text = written.read_text('utf-8')
+  assert 'Where a setting has several seeds, this is of one: a0, b.' in text
   assert len(re.findall('<tr class="differs">', text)) == 1
   assert re.search('<tr class="differs"><th>wire.uplink</th>', text)
   # The labels of the first seeds are the same, and drawn once.
