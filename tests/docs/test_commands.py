@@ -170,9 +170,9 @@ def _report(words, monkeypatch):
       _sweep([f'--config={found[1]}'], monkeypatch)
   # As a shell does it.
   words = [path for word in words for path in sorted(glob.glob(word)) or [word]]
-  for word in words:
+  for seed, word in enumerate(words, start=1):  # No two runs are the same.
     if word.startswith('runs/') and not pathlib.Path(word).exists():
-      _tiny_run(word, seed=1)
+      _tiny_run(word, seed=seed)
   monkeypatch.setattr(comparison_plots, 'draw', lambda groups, out: [])
   importlib.import_module('fedpm_jax.report').main(words)
 
