@@ -37,6 +37,7 @@ BY_HAND = {
   'python benchmarks/federation.py': 'minutes; its flags are checked',
   'python benchmarks/parity.py': "needs PyTorch and the authors' code; likewise",
   'python benchmarks/peers.py': 'needs four other programs; likewise',
+  'python benchmarks/own_modules.py': 'minutes; likewise',
   'python benchmarks/robustness.py': 'an hour; likewise',
   'python benchmarks/round.py': 'minutes, or a GPU; likewise',
 }
