@@ -21,7 +21,7 @@ from fedpm_jax.protocol.method import Method
 
 
 class Aggregation(NamedTuple):
-  """Three functions, each of them one jitted step.
+  """Three jitted functions.
 
   Attributes:
     start: () -> total `[d]` of no clients: int32 where masks arrive, float32
@@ -33,8 +33,8 @@ class Aggregation(NamedTuple):
     finish: (server_state, total, K, round_idx, weight) -> (server_state, info),
       the algorithm's `server_update`.  The total that it gets is without the
       bias of bits that were flipped on purpose, and scaled so that the K
-      clients' weights, whose sum is given here, add up to K.  The old state is
-      donated.
+      clients' weights, whose `WeightSum` is given here, add up to K.  The old
+      state is donated.
   """
 
   start: Callable[[], jax.Array]
@@ -60,39 +60,56 @@ def make(method: Method) -> Aggregation:
     update = compressor.decompress(key, symbols, payload).astype(dtype)
     return total + (update if weight is None else weight * update)
 
-  def finish(server_state, total, count, round_idx, weight, scale):
+  def finish(server_state, total, count, round_idx, weight=None):
     if compressor.flips:
-      of = count if weight is None else weight
+      of = count if weight is None else weight.total
       total = _unflipped(total, of, compressor.flips)
     if weight is not None:
-      total = scale * total.astype(jnp.float32)
+      total = weight.scale * total.astype(jnp.float32)
     return algorithm.server_update(server_state, total, count, round_idx)
-
-  jitted = jax.jit(finish, static_argnums=2, donate_argnums=0)
-
-  def scaled(server_state, total, count, round_idx, weight=None):
-    # On the host: one product is the same on every device, a quotient may not
-    # be, because XLA may multiply by a rounded inverse.
-    scale = None if weight is None else np.float32(count / weight)
-    return jitted(server_state, total, count, round_idx, weight, scale)
 
   return Aggregation(
     jax.jit(start),
     jax.jit(add, donate_argnums=0),
-    scaled,
+    jax.jit(finish, static_argnums=2, donate_argnums=0),
   )
 
 
-def weight_of(
-  weights: np.ndarray | None, ids: int | np.ndarray
-) -> np.int32 | None:
-  """What a client, or several together, count; None where all are the same.
+class WeightSum(NamedTuple):
+  """What K clients count together.
+
+  Attributes:
+    total: int32, the sum of their weights.
+    scale: float32, K / total.  It is computed on the host: one product is the
+      same on every device, a quotient may not be, because XLA may multiply by a
+      rounded inverse.
+  """
+
+  total: np.int32
+  scale: np.float32
+
+
+def weight_of(weights: np.ndarray | None, client: int) -> np.int32 | None:
+  """What a client counts; None where all count the same.
 
   Args:
     weights: int `[M]`, or None.
-    ids: of clients.
+    client: its id.
   """
-  return None if weights is None else np.int32(weights[ids].sum())
+  return None if weights is None else np.int32(weights[client])
+
+
+def weight_sum(weights: np.ndarray | None, ids: np.ndarray) -> WeightSum | None:
+  """What clients count together; None where all count the same.
+
+  Args:
+    weights: int `[M]`, or None.
+    ids: int `[K]`.
+  """
+  if weights is None:
+    return None
+  total = np.int32(weights[ids].sum())
+  return WeightSum(total, np.float32(len(ids) / total))
 
 
 def _unflipped(

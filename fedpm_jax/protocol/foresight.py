@@ -23,7 +23,7 @@ import numpy as np
 from fedpm_jax.codecs import dither, theta_news
 from fedpm_jax.codecs.base import Expected, Guess
 from fedpm_jax.prng import dithers, keys
-from fedpm_jax.protocol.aggregate import Aggregation, weight_of
+from fedpm_jax.protocol.aggregate import Aggregation, weight_of, weight_sum
 from fedpm_jax.protocol.method import Method
 
 
@@ -147,7 +147,7 @@ class Foresight:
       foreseen.total,
       len(ids),
       np.int32(last),
-      weight_of(self._weights, ids),
+      weight_sum(self._weights, ids),
     )
     return Expected(np.asarray(algorithm.broadcast(state)), foreseen.context)
 

@@ -149,9 +149,13 @@ class Server:
       raise codecs.WireError(f'symbols of client {client}: {problem}.')
     return np.packbits(symbols) if method.symbols_are_bits else symbols
 
-  def weight(self, ids: int | np.ndarray) -> np.int32 | None:
-    """What clients count; `aggregation.add` and `finish` take it."""
-    return aggregate.weight_of(self._weights, ids)
+  def weight(self, client: int) -> np.int32 | None:
+    """What a client counts; `aggregation.add` takes it."""
+    return aggregate.weight_of(self._weights, client)
+
+  def weight_sum(self, ids: np.ndarray) -> aggregate.WeightSum | None:
+    """What clients count together; `aggregation.finish` takes it."""
+    return aggregate.weight_sum(self._weights, ids)
 
   def uplink_keys(self, ids: int | np.ndarray, round_idx: int) -> np.ndarray:
     """Words of the key that each client's compressor has, uint32 `[..., 4]`.

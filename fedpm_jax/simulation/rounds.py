@@ -298,7 +298,7 @@ class Engine:
       total,
       len(members),
       np.int32(round_idx),
-      self.server.weight(members),
+      self.server.weight_sum(members),
     )
     info = jax.device_get(info)._asdict()
     if not np.isfinite(list(info.values())).all():
