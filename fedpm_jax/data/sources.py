@@ -21,7 +21,7 @@ from absl import logging
 
 from fedpm_jax.data import cache, prepared
 from fedpm_jax.data.prepared import DataNotFound
-from fedpm_jax.system import text
+from fedpm_jax.system import quiet, text
 
 # Part of the cache's key: raise it when the same files decode to other arrays.
 CACHE_FORMAT = 1
@@ -175,7 +175,7 @@ def _decode(name: str, root: pathlib.Path, directory: pathlib.Path) -> Dataset:
   # An image of bytes and a label of 4 bytes for each example.
   num_bytes = sum(sizes) * (math.prod(shape) + 4)
   prepared.check_size(name, root, directory, num_bytes)
-  with damage(), _without_advice():
+  with damage(), quiet.without('absl', 'OpenCV is not'):
     splits[1][0]  # so that a missing file shows before a minute of decoding
     arrays = [
       array
@@ -213,18 +213,6 @@ def _decode_split(
         x[row], y[row] = example['image'], example['label']
       progress.update(len(rows))
   return x, y
-
-
-@contextlib.contextmanager
-def _without_advice() -> Iterator[None]:
-  """Keeps back the library's advice to install another decoder of images."""
-  logger = logging.get_absl_logger()
-  is_other = lambda record: 'OpenCV is not' not in record.getMessage()
-  logger.addFilter(is_other)
-  try:
-    yield
-  finally:
-    logger.removeFilter(is_other)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ import difflib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -23,7 +22,7 @@ from fedpm_jax.compressors.base import Compressor
 from fedpm_jax.data import checks, partition, sources, validation
 from fedpm_jax.data.sources import Dataset
 from fedpm_jax.experiments import config as configs
-from fedpm_jax.experiments import evaluation, options, own_code, stopping
+from fedpm_jax.experiments import evaluation, options, own_parts, stopping
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.schedules import SCHEDULES, Factor
 from fedpm_jax.masks import Layout
@@ -139,6 +138,7 @@ def method(config: Config, network: Network, parts: Parts = NO_PARTS) -> Method:
   else:
     name = '' if parts.compressor else config.wire.compressor
     compressor = _made(config, name, compressor_row, network.layout)
+    own_parts.check_made(compressor, Compressor)
   optimizer_ = optimizer(config, parts)
   if isinstance(algorithm_row, Algorithm):
     algorithm = algorithm_row
@@ -150,6 +150,7 @@ def method(config: Config, network: Network, parts: Parts = NO_PARTS) -> Method:
     if options.takes(algorithm_row, 'compressor'):
       given['compressor'] = compressor
     algorithm = _made(config, name, algorithm_row, network, optimizer_, **given)
+    own_parts.check_made(algorithm, Algorithm)
   names = _names(config, parts)
   evaluation.check(config, algorithm, names['algorithm'])
   made = compose(
@@ -175,7 +176,7 @@ def optimizer(
       more than gradients.
   """
   if parts.optimizer is not None:
-    _check_gradients_suffice(parts.optimizer, 'optimizer')
+    own_parts.check_optimizer(parts.optimizer, 'optimizer')
     return parts.optimizer
   name, learning_rate = config.optimizer.name, config.optimizer.learning_rate
   make = _row(configs.OPTIMIZERS, 'optimizer.name', name)
@@ -184,7 +185,7 @@ def optimizer(
       f'config.optimizer.learning_rate must be positive, got {learning_rate}.'
     )
   made = _made(config, name, make, learning_rate)
-  _check_gradients_suffice(made, f'config.optimizer.name = {name!r}')
+  own_parts.check_optimizer(made, f'config.optimizer.name = {name!r}')
   return made
 
 
@@ -277,10 +278,14 @@ def describe(
   plain, names = configs.to_dict(config), _names(config, parts)
   plain['model'], plain['algorithm'] = names['model'], names['algorithm']
   plain['wire']['compressor'] = names['compressor']
-  if parts.algorithm is not None:
-    plain['algorithm'] += f' {own_code.digest(parts.algorithm)}'
-  if parts.compressor is not None:
-    plain['wire']['compressor'] += f' {own_code.digest(parts.compressor)}'
+  for section, name in (
+    (plain, 'model'),
+    (plain, 'algorithm'),
+    (plain['wire'], 'compressor'),
+  ):
+    part = getattr(parts, name)
+    if part is not None:
+      section[name] += f' {own_parts.digest(part)}'
   replaced = {
     config.algorithm: parts.algorithm,
     config.wire.compressor: parts.compressor,
@@ -291,7 +296,7 @@ def describe(
       plain.pop(section, None)
   if parts.optimizer is not None:
     schedule = config.optimizer.schedule
-    name = f'own: {_first_steps(parts.optimizer)}'
+    name = f'own: {own_parts.first_steps(parts.optimizer)}'
     plain['optimizer'] = {'name': name, 'schedule': schedule}
   if parts.dataset is not None:
     data = data or dataset(config, parts)
@@ -300,20 +305,6 @@ def describe(
     arrays = [np.asarray(part, np.int32) for part in parts.clients]
     plain['data']['partition'] = f'own: {checks.checksum(arrays)}'
   return plain
-
-
-def _first_steps(transformation: optax.GradientTransformation) -> str:
-  """What an optimiser does first, which tells most of them apart.
-
-  An optax transformation is two functions without a name of its own.
-  """
-  floats = lambda *values: np.array(values, np.float32)
-  params, steps = floats(1, -2), []
-  state = transformation.init(params)
-  for gradient in (floats(1, 0.5), floats(1, -3), floats(0.25, 2)):
-    updates, state = transformation.update(gradient, state, params)
-    steps += [f'{x:.3g}' for x in np.asarray(updates).tolist()]
-  return f'steps {" ".join(steps)}'
 
 
 def _names(config: Config, parts: Parts) -> dict[str, str]:
@@ -360,29 +351,3 @@ def _made(
   except (TypeError, ValueError) as error:
     where = f'config.{name}' if name else 'own part'
     raise ValueError(f'{where}: {error}') from error
-
-
-def _check_gradients_suffice(
-  transformation: optax.GradientTransformation, name: str
-) -> None:
-  """ValueError unless an update needs gradients and parameters alone."""
-  if not isinstance(transformation, optax.GradientTransformation):
-    raise ValueError(
-      f'{name} must make an optax.GradientTransformation, got a'
-      f' {type(transformation).__name__}.'
-    )
-
-  def one_step(params):
-    state = transformation.init(params)
-    return transformation.update(params, state, params)[0]
-
-  try:
-    # Shapes only: an array would start JAX before it knows its devices.
-    scores = jax.ShapeDtypeStruct((2,), jnp.float32)
-    jax.eval_shape(one_step, {'scores': scores})
-  except (TypeError, KeyError, ValueError) as error:
-    reason = str(error).splitlines()[0].rstrip('.')
-    raise ValueError(
-      f'{name} needs more than gradients, which is all that local training has:'
-      f' {reason}. Use adam or sgd, for example.'
-    ) from error

@@ -109,6 +109,15 @@ def restore(
   return None
 
 
+def newest(folder: pathlib.Path) -> int:
+  """After which round a run's newest checkpoint was written; 0: there is none.
+
+  Args:
+    folder: of the run.
+  """
+  return max(_numbers(folder / FOLDER), default=0)
+
+
 class Writer:
   """Writes the checkpoints of one run, in the background."""
 

@@ -296,7 +296,7 @@ def _leave_out_objects(plain: dict[str, Any], parts: set[str]) -> None:
       if part not in parts:
         raise ValueError(
           f'The run was trained with a {part} of its own ({found}): hand it'
-          f' over, {part}=..., or by --config=FILE with get_parts.'
+          f' over, {part}=..., or name its file, --config=FILE, with get_parts.'
         )
       del section[path[-1]]
 

@@ -14,7 +14,7 @@ from fedpm_jax.reports import archive
 
 
 class Kept(NamedTuple):
-  """Whose masks are kept.
+  """The rounds whose masks are kept.
 
   Attributes:
     rounds: 0-based, in order.
@@ -56,7 +56,7 @@ def plan(
 
 
 def kept(run: Experiment) -> Kept:
-  """Whose masks a run keeps."""
+  """The rounds whose masks a run keeps."""
   config = run.config
   sizes = archive.Sizes(
     run.engine.method.network.layout.num_parameters,
@@ -105,6 +105,8 @@ def told(run: Experiment, kept: Kept) -> str:
 
 
 def _amount(num_bytes: int) -> str:
-  """In MB or GB."""
-  mega = num_bytes / 1e6
-  return f'{mega / 1000:.1f} GB' if mega >= 1000 else f'{mega:.1f} MB'
+  """In kB, MB or GB."""
+  for unit, name in ((1e9, 'GB'), (1e6, 'MB')):
+    if num_bytes >= unit:
+      return f'{num_bytes / unit:.1f} {name}'
+  return f'{num_bytes / 1e3:.1f} kB'

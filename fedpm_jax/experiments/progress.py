@@ -6,7 +6,6 @@ is rarer; where a round takes longer, a line a minute says what is going on.
 
 import collections
 import contextlib
-import datetime
 import os
 import sys
 import threading
@@ -152,7 +151,7 @@ class Progress:
     if len(ends) < 2 or not rounds_left:
       return ''
     each = (ends[-1] - ends[0]) / (len(ends) - 1)
-    return f'{duration(each * rounds_left)} left'
+    return f'{text.duration(each * rounds_left)} left'
 
   def _line(self) -> str:
     parts = [
@@ -169,7 +168,7 @@ class Progress:
       if self._is_bar:
         self._refresh()
       elif self._doing and now - self._told >= self._minute:
-        self.say(f'... {self._doing}, for {duration(now - self._since)}')
+        self.say(f'... {self._doing}, for {text.duration(now - self._since)}')
 
   def _refresh(self) -> None:
     """The bar as it is now; the time that has passed goes on by itself."""
@@ -179,17 +178,6 @@ class Progress:
     with contextlib.suppress(OSError, ValueError):
       self._bar.n = self._done
       self._bar.set_postfix_str(', '.join(filter(None, shown)), refresh=True)
-
-
-def duration(seconds: float) -> str:
-  """Such as 42 s, 3 min or 2:05 h."""
-  if seconds < 100:
-    return f'{seconds:.0f} s'
-  if seconds < 99.5 * 60:
-    return f'{seconds / 60:.0f} min'
-  minutes = datetime.timedelta(minutes=round(seconds / 60))
-  hours, rest = divmod(minutes, datetime.timedelta(hours=1))
-  return f'{hours}:{rest.seconds // 60:02d} h'
 
 
 def _bar(done: int, total: int) -> Any:

@@ -13,7 +13,7 @@ from fedpm_jax.data import partition
 from fedpm_jax.experiments import (
   checkpoint,
   disk,
-  found,
+  earlier,
   observe,
   progress,
   starts,
@@ -112,14 +112,14 @@ def _locked(
   """
   for folder in ('', checkpoint.FOLDER, archive.FOLDER):
     files.remove_temporary(workdir / folder)
-  recorded = found.recorded(workdir / 'metrics.jsonl')
+  recorded = earlier.recorded(workdir / 'metrics.jsonl')
   rows = _continue(run, workdir)
   seconds_before = max(
     (row.get('time/total_s') or 0 for row in [*recorded, *rows]), default=0
   )
   clock = lambda: seconds_before + time.perf_counter() - started
   ended = stopping.reason(rows, run.config)
-  if summary := found.result(run, workdir, ended):
+  if summary := earlier.result(run, workdir, ended):
     bar.say(f'{workdir} is finished.')
     bar.say(_table(summary))
     return summary
@@ -130,7 +130,7 @@ def _locked(
       bar.say(f'{workdir} continues at round {run.next_round + 1}.')
     else:
       if recorded:
-        found.check_rows_are_its_own(run, workdir)
+        earlier.check_rows_are_its_own(run, workdir)
         bar.say(f'{workdir} has no checkpoint yet: it starts again at round 1.')
       files.remove(workdir / archive.FOLDER)  # They may be of another run.
     # It is of fewer rounds, if it is there.
@@ -199,7 +199,7 @@ def _train(
     warm_up.start()
     while run.next_round <= last and not ended:
       t = run.next_round
-      compiles = ', compiling first' if t == first else ''
+      compiles = ', compiling and then training' if t == first else ''
       bar.doing(f'round {t + 1} of {last + 1}{compiles}', aloud=t == first)
       done = run.run_round(keep=t in kept.rounds)
       row = dict(done.metrics)
@@ -267,7 +267,7 @@ def _finish(
     run.client_examples, data.y_train, data.num_classes
   )
   for name, draw in zip(
-    found.PICTURES,
+    earlier.PICTURES,
     (
       lambda path: plots.curves(
         rows, path, title=workdir.name, evaluated_on=evaluated_on
@@ -285,7 +285,7 @@ def _finish(
     'time/total_s': clock(),
   }
   if ended:
-    summary[found.ENDED] = (
+    summary[earlier.ENDED] = (
       f'after round {len(rows)} of {run.num_rounds}: {ended}'
     )
   files.write_json(workdir / 'summary.json', summary)
@@ -297,6 +297,6 @@ def _finish(
 def _table(summary: dict[str, Any]) -> str:
   """The summary as a table, and why the run is shorter than it might be."""
   table = summaries.table(summary)
-  if summary.get(found.ENDED):
-    table += f'\nIt ended {summary[found.ENDED]}.'
+  if summary.get(earlier.ENDED):
+    table += f'\nIt ended {summary[earlier.ENDED]}.'
   return table

@@ -21,7 +21,7 @@ def check(config: Config) -> None:
 
 
 def reason(rows: Sequence[dict[str, Any]], config: Config) -> str | None:
-  """Why the run ends after the last of these rows; None where it does not.
+  """Why the run ends after these rows, before its last round; else None.
 
   It ends after rounds that were evaluated only; others count for nothing.
 
@@ -30,7 +30,7 @@ def reason(rows: Sequence[dict[str, Any]], config: Config) -> str | None:
     config: of the run.
   """
   patience, target = config.stopping.patience, config.stopping.accuracy
-  if not rows or ACCURACY not in rows[-1]:
+  if not rows or len(rows) >= config.rounds or ACCURACY not in rows[-1]:
     return None
   evaluated = [row for row in rows if ACCURACY in row]
   found = [row[ACCURACY] for row in evaluated]

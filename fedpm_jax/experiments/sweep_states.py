@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from fedpm_jax.experiments import checkpoint, sweeps
 from fedpm_jax.experiments import config as configs
-from fedpm_jax.experiments.sweep_times import Times, duration, rounds_done
+from fedpm_jax.experiments.sweep_times import Times
 from fedpm_jax.reports import records
 from fedpm_jax.system import lock, reading, text
 
@@ -50,7 +50,8 @@ def states(runs: list[sweeps.Run], workdir: pathlib.Path) -> list[State]:
 def _state(run: sweeps.Run, workdir: pathlib.Path) -> State:
   relative = sweeps.directory(run.labels)
   folder, config = workdir / relative, sweeps.described(run)
-  kind, done, reason = TO_DO, rounds_done(folder), _failure(folder)
+  kind, done = TO_DO, checkpoint.newest(folder)
+  reason = _failure(folder)
   changes = _differences(folder, config)
   if sweeps.is_finished(folder, run):
     kind, done, reason = FINISHED, run.config.rounds, ''
@@ -114,7 +115,8 @@ def table(
     if times and state.kind not in _NOTHING_LEFT:
       left = state.rounds - state.rounds_done
       seconds = times.seconds(state.config, left)
-      line += f', {"unknown time" if seconds is None else duration(seconds)}'
+      known = 'unknown time' if seconds is None else text.duration(seconds)
+      line += f', {known}'
     lines.append(line)
   kinds = collections.Counter(state.kind for state in found)
   counts = ', '.join(f'{count} {kind}' for kind, count in kinds.items())

@@ -10,9 +10,8 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from fedpm_jax.experiments import checkpoint
 from fedpm_jax.reports import records
-from fedpm_jax.system import reading
+from fedpm_jax.system import reading, text
 
 _TOTAL = 'time/total_s'
 
@@ -32,7 +31,7 @@ class Left(NamedTuple):
 
   def text(self, jobs: int) -> str:
     """In words, with so many processes side by side."""
-    known = duration(max(self.longest, self.seconds / max(jobs, 1)))
+    known = text.duration(max(self.longest, self.seconds / max(jobs, 1)))
     if not self.unknown:
       return f'about {known}'
     if not self.seconds:
@@ -80,22 +79,6 @@ class Times:
     each = [self.seconds(config, rounds) for config, rounds in runs]
     known = [seconds for seconds in each if seconds is not None]
     return Left(sum(known), max(known, default=0.0), len(each) - len(known))
-
-
-def rounds_done(folder: pathlib.Path) -> int:
-  """After which round a run's newest checkpoint was written; 0: there is none."""
-  names = [path.name for path in (folder / checkpoint.FOLDER).glob('[1-9]*')]
-  return max((int(name) for name in names if name.isdecimal()), default=0)
-
-
-def duration(seconds: float) -> str:
-  """Such as '45 s', '12 min' or '3 h 20 min'."""
-  if seconds < 100:
-    return f'{seconds:.0f} s'
-  minutes = round(seconds / 60)
-  if minutes < 100:
-    return f'{minutes} min'
-  return f'{minutes // 60} h {minutes % 60} min'
 
 
 def _key(config: dict[str, Any]) -> str:

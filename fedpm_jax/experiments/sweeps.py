@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from fedpm_jax.experiments import (
   build,
+  checkpoint,
   config_files,
-  found,
+  earlier,
   sweep_progress,
   sweep_times,
   workers,
@@ -152,15 +153,15 @@ def described(run: Run) -> dict[str, Any] | None:
 
 def is_finished(folder: pathlib.Path, run: Run) -> bool:
   """Whether the folder holds the finished run of just this configuration."""
-  summary = found.finished(folder)
+  summary = earlier.finished(folder)
   if summary is None:
     return False
   here, there = described(run), summary['config']
-  ended = summary.get(found.ENDED)
+  ended = summary.get(earlier.ENDED)
   return here is not None and (
     configs.deciding(there) == configs.deciding(here)
     and there.get('rounds') == here['rounds']
-    and (not ended or found.is_over(summary, here))
+    and (not ended or earlier.is_over(summary, here))
   )
 
 
@@ -209,11 +210,11 @@ def execute(
     The exit code: 0, or 1 if runs failed.
   """
   started, tasks = time.perf_counter(), prepare(runs, workdir, source)
-  jobs_ = min(jobs, len(tasks))
-  with _progress(tasks, runs, workdir, max(jobs_, 1)) as progress:
+  processes = min(jobs, len(tasks))
+  with _progress(tasks, runs, workdir, max(processes, 1)) as progress:
     if jobs:
       outcomes = workers.side_by_side(
-        tasks, function, jobs_, begun=progress.begun
+        tasks, function, processes, begun=progress.begun
       )
     else:
       outcomes = workers.one_by_one(tasks, function, stop, begun=progress.begun)
@@ -242,7 +243,7 @@ def _progress(
     task.folder: (
       # To describe parts of one's own may take long, as data do.
       None if task.parts else files.to_json(configs.to_dict(task.config)),
-      task.config.rounds - sweep_times.rounds_done(task.folder),
+      task.config.rounds - checkpoint.newest(task.folder),
     )
     for task in tasks
   }

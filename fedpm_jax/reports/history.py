@@ -39,7 +39,7 @@ _REMEDY = (
 
 
 def stride(rounds_done: int) -> int:
-  """Of which rounds theta is kept after so many: of the multiples of this."""
+  """After so many rounds, theta is kept of those that are a multiple of this."""
   step = 1
   while rounds_done // step > _MOST:
     step *= 2

@@ -8,14 +8,15 @@ does not say which command helps.
 import contextlib
 import functools
 import importlib.util
-import logging as standard_logging
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import jax
 from absl import logging
+
+from fedpm_jax.system import quiet
 
 _DRIVER = re.compile(r'Kernel Module.*?\s(\d+)\.\d+')
 _CUDA_13_NEEDS = 580  # the least version of NVIDIA's driver
@@ -29,7 +30,7 @@ _PLUGINS = {
 def warn_if_unused(platforms: str | None) -> None:
   """Warns, once in a process, if JAX computes on the CPU beside an accelerator.
 
-  It starts JAX.
+  Where there is one that this JAX has no code for, it starts JAX.
 
   Args:
     platforms: `jax_platforms`; who has set it has chosen, and gets no warning.
@@ -40,9 +41,12 @@ def warn_if_unused(platforms: str | None) -> None:
     if any(importlib.util.find_spec(plugin) for plugin in plugins)
   }
   line = None if platforms else unused(os.environ, installed)
-  with _jax_says_less() if line else contextlib.nullcontext():
+  if not line:
+    return
+  # JAX's own warning names no command.
+  with quiet.without('jax._src.xla_bridge', 'may be present'):
     is_cpu = jax.default_backend() == 'cpu'
-  if line and is_cpu:
+  if is_cpu:
     logging.warning('%s', line)
 
 
@@ -100,15 +104,3 @@ def _has_tpu(devices: pathlib.Path, environment: Mapping[str, str]) -> bool:
     return True
   named = any(name.startswith('TPU_') for name in environment)
   return named and any(devices.glob('vfio/[0-9]*'))
-
-
-@contextlib.contextmanager
-def _jax_says_less() -> Iterator[None]:
-  """Leaves out JAX's own warning, which names no command."""
-  logger = standard_logging.getLogger('jax._src.xla_bridge')
-  is_other = lambda record: 'may be present' not in record.getMessage()
-  logger.addFilter(is_other)
-  try:
-    yield
-  finally:
-    logger.removeFilter(is_other)

@@ -1,4 +1,4 @@
-"""Text that came from outside, made fit for a terminal, a table, a picture."""
+"""Values as text that is fit for a terminal, a table, a picture."""
 
 import reprlib
 from typing import Any
@@ -38,3 +38,13 @@ def short(value: Any, most: int = 60) -> str:
 def one_line(value: Any) -> str:
   """What `str` makes of a value, with a space for each break of a line."""
   return ' '.join(str(value).split())
+
+
+def duration(seconds: float) -> str:
+  """Such as '45 s', '12 min' or '3 h 20 min'."""
+  if seconds < 100:
+    return f'{seconds:.0f} s'
+  minutes = round(seconds / 60)
+  if minutes < 100:
+    return f'{minutes} min'
+  return f'{minutes // 60} h {minutes % 60} min'

@@ -6,7 +6,7 @@ import pages
 import pytest
 
 from fedpm_jax import codecs
-from fedpm_jax.experiments import checkpoint, found, packing
+from fedpm_jax.experiments import checkpoint, earlier, packing
 from fedpm_jax.protocol import description, model_file, wire
 from fedpm_jax.reports import history, records, summary
 from fedpm_jax.simulation import rounds
@@ -81,7 +81,7 @@ def test_the_fields_of_json_are_named():
     (description._SHAPE['spec'], 'The model file'),
     (description._SHAPE, 'The model file'),
     (dict.fromkeys(rounds.Kept._fields), 'Symbols'),
-    ({found.ENDED: str}, 'summary.json, config.json, starts.jsonl'),
+    ({earlier.ENDED: str}, 'summary.json, config.json, starts.jsonl'),
     (packing.SHAPE, 'Checkpoints'),
     (history.SHAPE, 'history.json'),
     (history._SHAPE_OF_BITS, 'history.json'),

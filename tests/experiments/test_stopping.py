@@ -4,7 +4,7 @@ import pytest
 from whole_runs import outcome, small
 
 import fedpm_jax as fp
-from fedpm_jax.experiments import found, stopping, sweeps
+from fedpm_jax.experiments import earlier, stopping, sweeps
 from fedpm_jax.reports import records
 
 LONG = {
@@ -53,7 +53,11 @@ def _rows(*accuracies):
 def test_the_rule_is_a_function_of_the_rows(
   patience, accuracy, accuracies, ends_after
 ):
-  rule = {'stopping.patience': patience, 'stopping.accuracy': accuracy}
+  rule = {
+    'rounds': 10,
+    'stopping.patience': patience,
+    'stopping.accuracy': accuracy,
+  }
   config, rows = small(**rule), _rows(*accuracies)
   ends = [n for n in range(len(rows) + 1) if stopping.reason(rows[:n], config)]
   assert (ends[0] if ends else None) == ends_after
@@ -61,9 +65,14 @@ def test_the_rule_is_a_function_of_the_rows(
 
 def test_it_ends_where_the_last_round_was_evaluated_only():
   """The table of a run needs it; a rule that is new comes later, if need be."""
-  config = small(**{'stopping.patience': 1})
+  config = small(**{'stopping.patience': 1, 'rounds': 5})
   assert stopping.reason(_rows(0.5, 0.4), config)
   assert not stopping.reason(_rows(0.5, 0.4, None), config)
+
+
+def test_a_run_that_has_done_all_rounds_has_not_ended_early():
+  config = small(**{'stopping.patience': 1, 'rounds': 2})
+  assert not stopping.reason(_rows(0.5, 0.4), config)
 
 
 def test_an_accuracy_is_a_share(tmp_path):
@@ -75,15 +84,17 @@ def test_a_run_that_ended_early_is_finished(tmp_path, known, capsys):
   config = small(**LONG, **{'stopping.patience': 2})
   summary = fp.train(config, tmp_path / 'run')
   assert summary['last']['round_idx'] == 3  # 0.5 is not above 0.5.
-  assert summary[found.ENDED].startswith('after round 4 of 5: no accuracy_mean')
-  assert '0.5000 of round 2' in summary[found.ENDED]
+  assert summary[earlier.ENDED].startswith(
+    'after round 4 of 5: no accuracy_mean'
+  )
+  assert '0.5000 of round 2' in summary[earlier.ENDED]
   before = (tmp_path / 'run' / 'summary.json').stat().st_mtime_ns
   again = fp.train(config, tmp_path / 'run', verbose=True)
   assert again == summary
   assert (tmp_path / 'run' / 'summary.json').stat().st_mtime_ns == before
   told = capsys.readouterr().out
   assert f'{tmp_path / "run"} is finished.' in told
-  assert f'It ended {summary[found.ENDED]}.' in told
+  assert f'It ended {summary[earlier.ENDED]}.' in told
 
 
 def test_its_files_are_made_again_without_a_round_more(tmp_path, known):
@@ -93,7 +104,7 @@ def test_its_files_are_made_again_without_a_round_more(tmp_path, known):
   whole = outcome(tmp_path / 'run')
   (tmp_path / 'run' / 'summary.json').unlink()
   again = fp.train(config, tmp_path / 'run')
-  assert again[found.ENDED] == summary[found.ENDED]
+  assert again[earlier.ENDED] == summary[earlier.ENDED]
   assert outcome(tmp_path / 'run') == whole
 
 
@@ -125,7 +136,7 @@ def test_without_the_rule_it_goes_on(tmp_path, known):
   fp.train(small(**LONG, **{'stopping.accuracy': 0.4}), tmp_path / 'run')
   assert len(records.read_rows(tmp_path / 'run' / 'metrics.jsonl')) == 2
   summary = fp.train(small(**LONG), tmp_path / 'run')
-  assert found.ENDED not in summary
+  assert earlier.ENDED not in summary
   assert outcome(tmp_path / 'run') == outcome(tmp_path / 'whole')
 
 

@@ -150,14 +150,6 @@ def test_the_time_of_many_runs_side_by_side(tmp_path):
   assert times.left([(None, 6)]).text(2) == 'unknown'
 
 
-@pytest.mark.parametrize(
-  ('seconds', 'text'),
-  [(0.4, '0 s'), (99, '99 s'), (100, '2 min'), (6000, '1 h 40 min')],
-)
-def test_durations(seconds, text):
-  assert sweep_times.duration(seconds) == text
-
-
 def test_a_dry_run_says_what_is_known_and_what_is_not(tmp_path):
   leave(tmp_path, RUNS[0], [10, 12], checkpoint=2)
   found = sweep_states.states(RUNS, tmp_path)

@@ -46,3 +46,18 @@ def test_a_value_is_short_in_a_message_whatever_it_is():
 def test_one_line_of_many():
   assert text.one_line('a\n  b\r\nc') == 'a b c'
   assert text.one_line(ValueError('a\nb')) == 'a b'
+
+
+@pytest.mark.parametrize(
+  ('seconds', 'shown'),
+  [
+    (0.4, '0 s'),
+    (99, '99 s'),
+    (100, '2 min'),
+    (5400, '90 min'),
+    (6000, '1 h 40 min'),
+    (90000, '25 h 0 min'),
+  ],
+)
+def test_durations(seconds, shown):
+  assert text.duration(seconds) == shown
