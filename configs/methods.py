@@ -9,6 +9,7 @@ files.  FedPM's are those of digits.py.  Dense methods start from Kaiming normal
 kernels.
 """
 
+import difflib
 import math
 
 import fedpm_jax as fp
@@ -96,7 +97,9 @@ METHODS = {
 
 def get_config(name: str = 'fedpm'):
   if name not in METHODS:
-    raise ValueError(f'Expected one of {sorted(METHODS)}, got {name!r}.')
+    near = difflib.get_close_matches(name, METHODS, 1)
+    hint = f' Did you mean {near[0]!r}?' if near else ''
+    raise ValueError(f'Expected one of {sorted(METHODS)}, got {name!r}.{hint}')
   config = fp.config()
   config.update_from_flattened_dict(METHODS[name])
   return config

@@ -99,7 +99,7 @@ def parse(
     if name.startswith('config.') and 'config' in flags:
       overrides.append((name.removeprefix('config.'), value))
     elif name not in flags:
-      near = difflib.get_close_matches(name, flags, 1)
+      near = difflib.get_close_matches(name, [*flags, *_keys(flags)], 1)
       hint = f'did you mean --{near[0]}? ' if near else ''
       raise ValueError(f'there is no flag --{name}: {hint}--help lists them.')
     elif isinstance(flags[name], list):
@@ -108,6 +108,13 @@ def parse(
       on = is_switch and not has_value
       found[name] = True if on else _value(name, value, flags[name])
   return Arguments(found, overrides, rest)
+
+
+def _keys(flags: Flags) -> list[str]:
+  """How a program with a configuration might mean a flag that it has not."""
+  from fedpm_jax.experiments import config
+
+  return [f'config.{path}' for path in config.KEYS] if 'config' in flags else []
 
 
 def _value(name: str, word: str, default: Any) -> Any:

@@ -293,6 +293,30 @@ def test_other_data_of_ones_own_is_another_run():
   assert splits[0] != splits[1]
 
 
+def test_a_run_does_not_go_on_with_another_body_of_a_model(tmp_path):
+  def model():
+    class Own(nn.Module):
+      @nn.compact
+      def __call__(self, x):
+        return nn.Dense(3)(x.reshape(len(x), -1))
+
+    return Own()
+
+  def other():
+    class Own(nn.Module):
+      @nn.compact
+      def __call__(self, x):
+        return nn.Dense(3)(-x.reshape(len(x), -1))
+
+    return Own()
+
+  config, data = own_config(rounds=1), own_data()
+  fp.train(config, tmp_path, dataset=data, model=model())
+  fp.train(config, tmp_path, dataset=data, model=model())
+  with pytest.raises(ValueError, match=r"model: 'own: Own\(\) \w{8}' there"):
+    fp.train(config, tmp_path, dataset=data, model=other())
+
+
 def changed(spread):
   """A compressor whose name says nothing of its constant."""
 

@@ -30,8 +30,9 @@ _DEFAULTS = {
 # A PNG image is at most a thousand times longer than its file, and records that
 # are alike may be compressed once more.
 _MAX_RATIO = 4096
-# What preparing takes: MB to download, by the library's list of files, and MB of
-# disk for the archive, what is taken out of it, the records and our cache.
+# What preparing takes: MB to download, by the library's list of files, and about
+# how many MB of disk for the archive, what is taken out of it, the records and
+# our cache, added up from their sizes (EMNIST's is guessed from the others').
 _MEGABYTES = {
   'mnist': (12, 150),
   'emnist/balanced': (562, 1400),
@@ -175,10 +176,12 @@ def _not_prepared(name: str, short: str, root: pathlib.Path) -> str:
     missing += f': did you mean {near[0]!r}?'
   listed = ', '.join(names) or 'nothing'
   download, disk = _MEGABYTES.get(short, (0, 0))
-  size = f' ({download} MB to download, {disk} MB of disk)' if download else ''
+  size = (
+    f' ({download} MB to download, about {disk} MB of disk)' if download else ''
+  )
   return (
     f'{missing} (prepared there: {listed}). Prepare it once, with a'
-    f' network{size}: {command(name, root)}  (TensorFlow takes about 2 GB more;'
+    f' network{size}: {command(name, root)}  (TensorFlow comes on top;'
     " the embedded 'digits' need nothing)."
   )
 

@@ -91,7 +91,7 @@ def _title(groups: list[Group]) -> str:
   if len(runs) == 1:
     return markup.text(runs[0].name)
   if len(groups) == 1:
-    return f'{markup.text(runs[0].name)} and {len(runs) - 1} more seeds'
+    return f'{markup.text(runs[0].name)}, {len(runs)} seeds'
   return f'{len(groups)} settings, {len(runs)} runs'
 
 
@@ -157,10 +157,16 @@ def _plots(
 
 def _curves(groups: list[Group], ids: Iterator[str]) -> str:
   several = any(len(group.runs) > 1 for group in groups)
-  sentence = 'Lines are means over the seeds; bands reach from the least to the greatest.'
-  return _plots(page_figures.of_curves(groups), ids) + (
-    markup.note(sentence) if several else ''
-  )
+  sentences = [
+    'Where an accuracy is above 0.9, equal distances on its axis are equal ratios'
+    ' of the errors.'
+  ]
+  if several:
+    sentences.append(
+      'Lines are means over the seeds; bands reach from the least to the greatest.'
+    )
+  pictures = _plots(page_figures.of_curves(groups), ids)
+  return pictures + markup.note(' '.join(sentences))
 
 
 def _pieces(

@@ -47,6 +47,7 @@ thead th { border-top: 0; color: var(--soft); font-weight: 600; }
 td.number, th.number { text-align: right; }
 td.number { white-space: nowrap; }
 .wide { font-size: .8rem; } .wide th, .wide td { padding: 6px 7px; }
+.wide td.number { white-space: normal; min-width: 4.2em; }
 .config th, .config td { overflow-wrap: anywhere; min-width: 8em; }
 .config tbody th { font-weight: 400; color: var(--soft); }
 tr.differs > * { background: var(--mark); }

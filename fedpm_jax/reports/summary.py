@@ -225,13 +225,6 @@ def file_list(workdir: pathlib.Path) -> str:
     'symbols': 'the masks of some rounds, for report --bits',
     'checkpoints': 'to continue from',
   }
-  return '\n'.join(
-    [
-      '',
-      *(
-        f'{printable(str(workdir / name)):40} {what}'
-        for name, what in names.items()
-        if (workdir / name).exists()
-      ),
-    ]
-  )
+  there = [name for name in names if (workdir / name).exists()]
+  lines = [f'  {name:15} {names[name]}' for name in there]
+  return '\n'.join(['', f'In {printable(str(workdir))}:', *lines])

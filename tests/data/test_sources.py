@@ -115,8 +115,8 @@ def test_the_line_names_what_is_prepared(root):
 @pytest.mark.parametrize(
   ('name', 'said'),
   [
-    ('mnist', '12 MB to download, 150 MB of disk'),
-    ('cifar10:3.0.2', '170 MB to download, 700 MB of disk'),
+    ('mnist', '12 MB to download, about 150 MB of disk'),
+    ('cifar10:3.0.2', '170 MB to download, about 700 MB of disk'),
     ('CIFAR10', "did you mean 'cifar10'"),
     ('cifar-100', "did you mean 'cifar100'"),
     ('Toy', "did you mean 'toy'"),
