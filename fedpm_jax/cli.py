@@ -99,8 +99,9 @@ def parse(
     if name.startswith('config.') and 'config' in flags:
       overrides.append((name.removeprefix('config.'), value))
     elif name not in flags:
-      near = difflib.get_close_matches(name, [*flags, *_keys(flags)], 1)
-      hint = f'did you mean --{near[0]}? ' if near else ''
+      meant = {flag: flag for flag in flags} | _keys(flags)
+      near = difflib.get_close_matches(name, meant, 1)
+      hint = f'did you mean --{meant[near[0]]}? ' if near else ''
       raise ValueError(f'there is no flag --{name}: {hint}--help lists them.')
     elif isinstance(flags[name], list):
       found[name].append(value)
@@ -110,11 +111,13 @@ def parse(
   return Arguments(found, overrides, rest)
 
 
-def _keys(flags: Flags) -> list[str]:
-  """How a program with a configuration might mean a flag that it has not."""
+def _keys(flags: Flags) -> dict[str, str]:
+  """The flags of the configuration, by their last words."""
   from fedpm_jax.experiments import config
 
-  return [f'config.{path}' for path in config.KEYS] if 'config' in flags else []
+  if 'config' not in flags:
+    return {}
+  return {path.rpartition('.')[2]: f'config.{path}' for path in config.KEYS}
 
 
 def _value(name: str, word: str, default: Any) -> Any:

@@ -172,6 +172,14 @@ def test_a_sweep_may_be_of_ones_own(tmp_path):
     ({'model': 'cnn'}, "model must be an instance of a Flax module.*'cnn'"),
     ({'model': TinyCNN}, 'model must be an instance of a Flax module'),
     ({'compressor': 'sign'}, 'compressor must be a Compressor, or a function'),
+    (
+      {'compressor': lambda layout: 3},
+      'The compressor must be of type Compressor, got 3',
+    ),
+    (
+      {'algorithm': lambda *_: None},
+      'The algorithm must be of type Algorithm, got None',
+    ),
     ({'dataset': (1, 2)}, 'dataset must be a fedpm_jax.Dataset, got'),
     ({'model': TinyCNN(4)}, r'TinyCNN must return logits \[B, num_classes = 3'),
     ({'model': nn.BatchNorm(use_running_average=True)}, 'running statistics'),

@@ -88,7 +88,7 @@ def check_made(thing: Any, kind: type) -> None:
   """ValueError unless a row, or a function of one's own, has made its kind."""
   if not isinstance(thing, kind):
     name, got = kind.__name__, text.one_line(text.short(thing))
-    raise ValueError(f'The {name.lower()} must be a {name}, got {got}.')
+    raise ValueError(f'The {name.lower()} must be of type {name}, got {got}.')
 
 
 def check_optimizer(

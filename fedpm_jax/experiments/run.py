@@ -235,8 +235,8 @@ def _plans(run: Experiment, kept: disk.Kept) -> Iterator[str]:
     if every >= run.num_rounds > 1:
       often = 'the last round only'
     yield (
-      f'Evaluation after {often}, for a fifth of the time at most'
-      ' (config.evaluation.every).'
+      f'The test set is evaluated after {often}, which takes a fifth of the time'
+      ' at most (config.evaluation.every).'
     )
   yield disk.told(run, kept)
 

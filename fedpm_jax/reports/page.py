@@ -124,7 +124,9 @@ def _overview(groups: list[Group]) -> str:
   """The numbers that matter: tiles for one setting, a table for several."""
   rows = run_table.cells(groups)
   if len(groups) > 1:
-    lines = [('', row) for row in rows]
+    # A line breaks before the sign, not behind it.
+    kept = lambda cell: cell.replace(' +- ', ' +-\N{NO-BREAK SPACE}')
+    lines = [('', tuple(map(kept, row))) for row in rows]
     found = markup.table(run_table.HEADER, lines, kind='wide')
     return f'<br>{found}{markup.note(run_table.NOTE)}'
   tiles = ''.join(

@@ -76,7 +76,8 @@ def panel(axis: Any, **labels: str) -> Any:
 
 def whole_numbers(axis: Any) -> None:
   """Rounds and clients have no halves; `axis` is an x or a y axis."""
-  axis.get_major_locator().set_params(integer=True)
+  # Matplotlib would rather have three ticks than whole ones.
+  axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def logarithmic(axis: Any) -> None:

@@ -115,8 +115,8 @@ def test_what_was_chosen_is_said(rounds, every, said):
       ),
       disk.Kept((), 0, 0),
     )
-    if line.startswith('Evaluation')
+    if line.startswith('The test set')
   ]
   assert plans(small()) == []
   (line,) = plans(small(**{'evaluation.every': 0}))
-  assert line.startswith(f'Evaluation after {said}, for a fifth of the time')
+  assert line.startswith(f'The test set is evaluated after {said}, which takes')

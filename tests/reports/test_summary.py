@@ -142,6 +142,8 @@ def test_the_list_of_files_of_a_folder_of_any_name(tmp_path):
   folder = tmp_path / 'a\n\x1b[31m\udcff'
   folder.mkdir()
   (folder / 'summary.json').touch()
-  empty, line = summaries.file_list(folder).split('\n')
+  empty, head, line = summaries.file_list(folder).split('\n')
   assert empty == ''
-  assert r'a\n\x1b[31m\udcff/summary.json' in line
+  assert head.startswith('In ')
+  assert head.endswith(r'/a\n\x1b[31m\udcff:')
+  assert re.fullmatch(r'  summary\.json +last and best metrics, .*', line)
