@@ -23,7 +23,8 @@ if TYPE_CHECKING:
   from fedpm_jax.data.sources import Dataset
   from fedpm_jax.experiments.api import config
   from fedpm_jax.experiments.experiment import Experiment
-  from fedpm_jax.experiments.run import Stopped, train
+  from fedpm_jax.experiments.leading import Stopped
+  from fedpm_jax.experiments.run import train
   from fedpm_jax.masks import Layout
   from fedpm_jax.models.network import Network
   from fedpm_jax.protocol.model_file import Model, load
@@ -58,7 +59,7 @@ _HOMES = {
   'Layout': 'masks',
   'Model': 'protocol.model_file',
   'Network': 'models.network',
-  'Stopped': 'experiments.run',
+  'Stopped': 'experiments.leading',
   'Sums': 'algorithms.local',
   'WireError': 'codecs.base',
   'config': 'experiments.api',

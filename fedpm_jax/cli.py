@@ -275,7 +275,8 @@ class Interruptible:
 
   def exit_code(self) -> int:
     """What a shell expects of a process that a signal ended."""
-    return 128 + (self.signal or 0)
+    # Without a signal, another host of the run was asked to stop.
+    return 128 + (self.signal or signal.SIGTERM)
 
   def _receive(self, number: int, _: object) -> None:
     if number == signal.SIGINT:

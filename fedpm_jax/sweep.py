@@ -111,7 +111,7 @@ def _execute(
   runs: list['sweeps.Run'], folder: pathlib.Path, jobs: int, path: pathlib.Path
 ) -> int:
   """The exit code, after what a signal has to do with it."""
-  from fedpm_jax.experiments import run, sweeps
+  from fedpm_jax.experiments import leading, sweeps
   from fedpm_jax.system import machine
 
   if jobs:
@@ -122,7 +122,7 @@ def _execute(
     stop = interrupted.is_set
     try:
       return sweeps.execute(runs, folder, jobs=0, source=path, stop=stop)
-    except run.Stopped as stopped:
+    except leading.Stopped as stopped:
       print(f'\n{stopped}', file=sys.stderr)
       return interrupted.exit_code()
 

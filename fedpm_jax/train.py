@@ -5,6 +5,9 @@
     --config.KEY=VALUE     changes a key, in any order; --list shows all of them
     --workdir=FOLDER       where to write; runs/<config> by default
     --list                 prints every key with type, value and meaning
+    --distributed          on several hosts, which SLURM, Open MPI or Cloud TPU
+                           started with this same command; or, anywhere,
+    --coordinator=ADDRESS:PORT --num_hosts=N --host=I
 
 A second start of the same command continues where the first one was, even after
 `kill -9`.  Ctrl-C and SIGTERM let the round end and write a checkpoint.
@@ -32,18 +35,33 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(argv: list[str]) -> None:
   arguments = cli.parse(
-    argv, cli.Flags(config=DEFAULT, workdir='', list=False), __doc__
+    argv,
+    cli.Flags(
+      config=DEFAULT,
+      workdir='',
+      list=False,
+      distributed=False,
+      coordinator='',
+      num_hosts=0,
+      host=-1,
+    ),
+    __doc__,
   )
   if arguments.flags['list']:
     print(cli.list_of_keys(cli.configuration(arguments).config))
     return
   # Heavy imports wait until the flags are right.
-  from fedpm_jax.experiments import run
-  from fedpm_jax.system import machine
+  from fedpm_jax.experiments import leading, run
+  from fedpm_jax.system import hosts, machine
 
   machine.keep_compiled_programs()
+  flags = arguments.flags
+  who = flags['coordinator'], flags['num_hosts'], flags['host']
+  is_shared = flags['distributed'] or who != ('', 0, -1)
+  if is_shared:
+    hosts.join(*who)
   loaded = cli.configuration(arguments)
-  workdir = arguments.flags['workdir'] or pathlib.Path('runs') / loaded.name
+  workdir = flags['workdir'] or pathlib.Path('runs') / loaded.name
   with cli.Interruptible() as interrupted:
     try:
       run.train(
@@ -53,9 +71,15 @@ def _run(argv: list[str]) -> None:
         stop=interrupted.is_set,
         **loaded.parts(),
       )
-    except run.Stopped as stopped:
+    except leading.Stopped as stopped:
       print(f'\n{stopped}', file=sys.stderr)
       sys.exit(interrupted.exit_code())
+    except hosts.HostLost as lost:
+      hosts.leave(f'error: {lost}', 1)
+    except KeyboardInterrupt:
+      if is_shared:
+        hosts.leave('Stopped; the same command continues.', 130)
+      raise
 
 
 class _Program(types.ModuleType):

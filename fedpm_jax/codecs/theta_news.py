@@ -71,29 +71,31 @@ class Contexts:
   """What the guesses of K masks say about their sum, one mask after another.
 
   Attributes:
+    sums: two int32 `[d]`, which add up: those of all masks are the sums of those
+      of any parts of them.  65536 times the expected number of wrong guesses:
+      among the ones, where theta falls below what was expected, and among all.
     context: uint8 `[d]`, of `base.Expected`: the expected number of guesses
       that are wrong, in octaves, among the zeros and among the ones.
   """
 
   def __init__(self, size: int):
     """Knows nothing yet about any of the `size` positions."""
-    # 65536 times the expected number of wrong guesses: among the ones, where
-    # theta falls below what was expected, and among all.
-    self._down = np.zeros(size, np.int32)
-    self._all = np.zeros(size, np.int32)
+    self.sums = np.zeros(size, np.int32), np.zeros(size, np.int32)
 
   def add(self, guess: base.Guess) -> None:
     """Takes in the guess of one more mask."""
     # In place, because these arrays are as long as the network.
     flip = _FLIP.take(guess.distance)
-    self._all += flip
+    among_ones, among_all = self.sums
+    among_all += flip
     flip *= guess.mask
-    self._down += flip
+    among_ones += flip
 
   @property
   def context(self) -> np.ndarray:
     """One number for each pair of octaves, downwards and upwards."""
-    down, up = (_octave(x) for x in (self._down, self._all - self._down))
+    among_ones, among_all = self.sums
+    down, up = map(_octave, (among_ones, among_all - among_ones))
     return up * np.uint8(_OCTAVES) + down
 
 

@@ -89,6 +89,14 @@ def reason(error: Exception) -> str:
   return textwrap.shorten(text.splitlines()[0], 200)
 
 
+def _alone() -> orbax.options.MultiprocessingOptions:
+  """One host writes and reads; orbax must not wait for the others."""
+  if jax.process_count() == 1:
+    return orbax.options.MultiprocessingOptions()
+  index = jax.process_index()
+  return orbax.options.MultiprocessingOptions(index, {index})
+
+
 @contextlib.contextmanager
 def _checkpointer() -> Iterator[orbax.Checkpointer]:
   """Orbax, without the hundred lines that it logs for an error it raises too.
@@ -114,7 +122,10 @@ def _checkpointer() -> Iterator[orbax.Checkpointer]:
   tasks.addFilter(is_no_task_of_orbax)
   sys.unraisablehook = unraisable
   try:
-    with orbax.Checkpointer(orbax.StandardCheckpointHandler()) as checkpointer:
+    with orbax.Checkpointer(
+      orbax.StandardCheckpointHandler(multiprocessing_options=_alone()),
+      multiprocessing_options=_alone(),
+    ) as checkpointer:
       yield checkpointer
     sys.unraisablehook = previous
     tasks.removeFilter(is_no_task_of_orbax)

@@ -1,7 +1,7 @@
 """The evaluation of a run: how often, on which examples, by how many masks."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -83,28 +83,41 @@ def every(
   return -(-_ROUNDS_TO_ONE * networks * test_images // passes)
 
 
+class Evaluation(NamedTuple):
+  """Two steps, because the first one may run ahead in a thread.
+
+  Attributes:
+    results: (server_state, round_idx) -> Results of this host's share of the test
+      set.
+    metrics: (Results) -> metrics of the whole test set.  All hosts call it.
+  """
+
+  results: Callable[[Any, int], evaluate.Results]
+  metrics: Callable[[evaluate.Results], dict[str, float]]
+
+
 def make(
   config: Config,
   dataset: Dataset,
   engine: Engine,
-  mesh: jax.sharding.Mesh,
   client_examples: list[np.ndarray],
-) -> Callable[[Any, int], dict[str, float]]:
-  """(server_state, round_idx) -> metrics of the whole test set.
+) -> Evaluation:
+  """The evaluation on the whole test set.
 
   Args:
     config: of the run.
     dataset: whose test set is put on the devices.
-    engine: of the run.
-    mesh: the test set is spread over it.
+    engine: of the run; its hosts and their meshes share the test set.
     client_examples: M arrays, for the accuracy by client.
   """
-  test = evaluate.padded(
+  mesh, hosts = engine.mesh, engine.hosts
+  batches_ = evaluate.padded(
     dataset.x_test,
     dataset.y_test,
     batch_size=config.evaluation.batch_size,
-    shards=mesh.size,
+    shards=mesh.size * hosts.count,
   )
+  test = [array[hosts.share(len(array))] for array in batches_]
   by_batch = jax.NamedSharding(mesh, jax.sharding.PartitionSpec('clients'))
   on_devices = jax.device_put(test, by_batch)
   method, seed = engine.method, config.seed
@@ -118,13 +131,16 @@ def make(
   )
   of_class = np.bincount(dataset.y_test, minlength=dataset.num_classes)
 
-  def run(server_state: Any, round_idx: int) -> dict[str, float]:
+  def results(server_state: Any, round_idx: int) -> evaluate.Results:
     of_masks = keys.derive(
       seed, keys.Purpose.EVALUATE, round_idx=round_idx, client=places
     )
-    results = jax.device_get(function(server_state, of_masks, *on_devices))
-    return evaluate.to_metrics(results) | client_accuracy.metrics(
-      results.mean_by_class, of_class, label_counts
+    return jax.device_get(function(server_state, of_masks, *on_devices))
+
+  def metrics(own: evaluate.Results) -> dict[str, float]:
+    whole = hosts.sum(own)
+    return evaluate.to_metrics(whole) | client_accuracy.metrics(
+      np.asarray(whole.mean_by_class), of_class, label_counts
     )
 
-  return run
+  return Evaluation(results, metrics)

@@ -49,6 +49,7 @@ from fedpm_jax.simulation.rounds import (
   make_mesh,
 )
 from fedpm_jax.system import machine
+from fedpm_jax.system.hosts import Hosts
 
 
 class Experiment:
@@ -100,6 +101,12 @@ class Experiment:
       dataset, model, algorithm, compressor, optimizer, clients
     )
     build.check(config, parts)
+    hosts = Hosts()
+    if config.clients_per_round < hosts.count:
+      raise ValueError(
+        f'config.clients_per_round = {config.clients_per_round} is fewer than'
+        f' the {hosts.count} hosts: each of them trains one client at least.'
+      )
     self.config = config.copy_and_resolve_references()
     self._module = model
     self.dataset = build.dataset(config, parts)
@@ -115,20 +122,19 @@ class Experiment:
     self._weights = partition.weights(
       config.aggregation.weights, self.client_examples
     )
-    mesh = make_mesh(
-      config.clients_per_round, max_devices=config.execution.devices
-    )
+    of_a_host = -(-config.clients_per_round // hosts.count)
     self.engine = Engine(
       build.method(config, network, parts),
       seed=config.seed,
       num_clients=config.num_clients,
       images=self.dataset.x_train,
       labels=self.dataset.y_train,
-      mesh=mesh,
+      mesh=make_mesh(of_a_host, max_devices=config.execution.devices),
       chunk=config.execution.chunk,
       step_factor=build.step_factor(config),
       max_distance=config.robust.max_distance,
       weights=self._weights,
+      hosts=hosts,
     )
     self._privacy = privacy.meter_of(self.engine.method.compressor)
     self.evaluate_every = evaluation.every(
@@ -137,8 +143,8 @@ class Experiment:
       test_images=len(self.dataset.y_test),
       client_examples=self.client_examples,
     )
-    self._evaluate = evaluation.make(
-      config, self.dataset, self.engine, mesh, self.client_examples
+    self._evaluation = evaluation.make(
+      config, self.dataset, self.engine, self.client_examples
     )
     self._state: State | None = None
     self._foreseen = None
@@ -269,7 +275,9 @@ class Experiment:
     """Accuracy and loss of the present networks on the test set."""
     before = time.perf_counter()
     with memory.explained(self.config, evaluates=True):
-      row = self._evaluate(self.state.server, self.next_round - 1)
+      with self.engine.hosts.all_or_none():
+        own = self._evaluation.results(self.state.server, self.next_round - 1)
+      row = self._evaluation.metrics(own)
     return row | {'time/eval_s': time.perf_counter() - before}
 
   def theta(self) -> dict[str, np.ndarray]:
@@ -314,7 +322,7 @@ class Experiment:
   def warm_up(self) -> None:
     """Compiles evaluation and export, so that they are ready later."""
     blank = self.blank_state()
-    self._evaluate(blank.server, 0)
+    self._evaluation.results(blank.server, 0)
     model_file.fingerprint(self.spec, self.engine.method.network)
     self.final_values(blank)
 

@@ -14,6 +14,7 @@ from fedpm_jax.experiments import (
   checkpoint,
   disk,
   earlier,
+  leading,
   observe,
   progress,
   starts,
@@ -25,21 +26,6 @@ from fedpm_jax.experiments.experiment import Experiment
 from fedpm_jax.reports import archive, plots, records
 from fedpm_jax.reports import summary as summaries
 from fedpm_jax.system import files, lock
-
-
-class Stopped(Exception):
-  """The run was asked to stop, and can go on from its checkpoint."""
-
-  def __init__(self, rounds_done: int):
-    """After how many rounds."""
-    super().__init__(rounds_done)
-    self.rounds_done = rounds_done
-
-  def __str__(self) -> str:
-    return (
-      f'Stopped after round {self.rounds_done}; the same command continues from'
-      ' there.'
-    )
 
 
 def train(
@@ -80,8 +66,14 @@ def train(
     bar.doing('reading the data and building the network', aloud=True)
     track.check(getattr(config, 'track', ''))
     run = experiment(config, **parts)
-    with lock.locked(workdir):
-      return _locked(run, workdir, started, bar, stop)
+    leading.check(run)
+    if not run.engine.hosts.leads:
+      bar.say(leading.FOLLOWS)
+      return leading.follow(run, stop)
+    with leading.Leader(run, stop) as leader, lock.locked(workdir):
+      summary = _locked(leader, workdir, started, bar)
+      leader.end(summary)
+      return summary
 
 
 def _check_name(workdir: pathlib.Path) -> None:
@@ -95,21 +87,20 @@ def _check_name(workdir: pathlib.Path) -> None:
 
 
 def _locked(
-  run: Experiment,
+  leader: leading.Leader,
   workdir: pathlib.Path,
   started: float,
   bar: progress.Progress,
-  stop: Callable[[], bool] | None,
 ) -> dict[str, Any]:
   """Runs, or continues; nobody else writes to the folder.
 
   Args:
-    run: before its first round.
+    leader: of the run, before its first round.
     workdir: of the run.
     started: when the program started, by `time.perf_counter`.
     bar: is told how far it is.
-    stop: see `train`.
   """
+  run = leader.run
   for folder in ('', checkpoint.FOLDER, archive.FOLDER):
     files.remove_temporary(workdir / folder)
   recorded = earlier.recorded(workdir / 'metrics.jsonl')
@@ -142,7 +133,7 @@ def _locked(
   with contextlib.closing(
     records.Recorder(workdir / 'metrics.jsonl', rows)
   ) as recorder:
-    ended = ended or _train(run, workdir, recorder, clock, bar, stop)
+    ended = ended or _train(leader, workdir, recorder, clock, bar)
   return _finish(run, recorder.rows, ended, workdir, clock, bar)
 
 
@@ -162,19 +153,19 @@ def _continue(run: Experiment, workdir: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _train(
-  run: Experiment,
+  leader: leading.Leader,
   workdir: pathlib.Path,
   recorder: records.Recorder,
   clock: Callable[[], float],
   bar: progress.Progress,
-  stop: Callable[[], bool] | None,
 ) -> str | None:
   """Runs the rounds that are left, and records each before the next.
 
   Returns:
     Why it has ended before the last round, if it has.
   """
-  config, last, ended = run.config, run.num_rounds - 1, None
+  run, ended = leader.run, None
+  config, last = run.config, run.num_rounds - 1
   if run.next_round > last:
     return None
   due = lambda t, every: checkpoint.is_due(t, every=every, last=last)
@@ -194,6 +185,7 @@ def _train(
       track.Tracker(config.track, workdir, run.description, recorder.rows)
     ) as tracker,
   ):
+    leader.start()
     first, _ = run.next_round, run.state  # Made before the thread is there.
     observer = observe.Observer(run, workdir)
     warm_up.start()
@@ -201,7 +193,7 @@ def _train(
       t = run.next_round
       compiles = ', compiling and then training' if t == first else ''
       bar.doing(f'round {t + 1} of {last + 1}{compiles}', aloud=t == first)
-      done = run.run_round(keep=t in kept.rounds)
+      done = leader.run_round(keep=t in kept.rounds)
       row = dict(done.metrics)
       if done.kept:
         archive.save(workdir, done.kept)
@@ -210,20 +202,20 @@ def _train(
       if due(t, run.evaluate_every):
         bar.doing(f'evaluation after round {t + 1}')
         warm_up.join()
-        row |= run.evaluate()
+        row |= leader.evaluate()
       row |= {'time/total_s': clock()}
       for take in (recorder.append, tracker.add, bar.show):
         take(row)
       ended = stopping.reason(recorder.rows, config)
       checkpoints.check()
-      stopped = stop is not None and stop()
+      stopped = leader.is_asked_to_stop()
       if stopped or ended or due(t, config.checkpoint.every):
         checkpoints.save(
           run.state, run.next_round, run.description, recorder.mark
         )
       if stopped and t < last and not ended:
         checkpoints.wait()
-        raise Stopped(run.next_round)
+        raise leading.Stopped(run.next_round)
   return ended
 
 

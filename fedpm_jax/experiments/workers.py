@@ -22,7 +22,7 @@ import jax
 from absl import logging
 
 from fedpm_jax.experiments import memory
-from fedpm_jax.experiments.run import Stopped
+from fedpm_jax.experiments.leading import Stopped
 from fedpm_jax.system import files, lock, machine, text
 
 _DIED = 'The process died, by a signal or for want of memory.'

@@ -189,6 +189,23 @@ class GuessSum:
       weight,
     )
 
+  @property
+  def sums(self) -> tuple[Any, Any, Any]:
+    """Three int32 `[d]`, which add up like the guesses that they are of."""
+    return self._total, *self._contexts.sums
+
+  def joined(self, ids: np.ndarray, sums: tuple[Any, Any, Any]) -> 'GuessSum':
+    """The guesses of a whole round, of which this is a part.
+
+    Args:
+      ids: int `[K]`, of the whole round.
+      sums: of all its parts, added up.
+    """
+    q, _, round_idx = self._round
+    whole = GuessSum(self._aggregation, self._weights, q, ids, round_idx)
+    whole._total, whole._contexts.sums = jnp.asarray(sums[0]), sums[1:]
+    return whole
+
   def foreseen(self) -> Foreseen:
     """What the guesses so far lead to."""
     return Foreseen(*self._round, self._contexts.context, self._total)

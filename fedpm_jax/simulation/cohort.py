@@ -52,7 +52,7 @@ class Cohort(NamedTuple):
 
 
 def make_mesh(clients_per_round: int, *, max_devices: int = 0) -> Any:
-  """A mesh of one axis, `clients`, over as many devices as help.
+  """A mesh of one axis, `clients`, over as many devices of this host as help.
 
   Uses the fewest devices that need no more sequential passes: ten clients take
   two passes on eight devices, and so they do on five.
@@ -61,7 +61,7 @@ def make_mesh(clients_per_round: int, *, max_devices: int = 0) -> Any:
     clients_per_round: K.
     max_devices: at most so many; 0 for all that there are.
   """
-  available = jax.devices()[: max_devices or None]
+  available = jax.local_devices()[: max_devices or None]
   of_a_device = -(-clients_per_round // len(available))
   used = -(-clients_per_round // of_a_device)
   return jax.sharding.Mesh(np.array(available[:used]), ('clients',))
@@ -145,7 +145,7 @@ def default_turn(compressor: Compressor, chunk: int, devices: int) -> int:
 class Training:
   """A cohort's training in one round.
 
-  Read `symbols` once, to the end: only then `sums` and `client_states` are
+  Read `symbols` once, to the end: only then `sums` and `new_states` are
   complete.
   """
 
@@ -191,17 +191,11 @@ class Training:
     finally:
       self._turns.close()
 
-  def client_states(self, old: chex.ArrayTree) -> chex.ArrayTree:
-    """The states of all M clients after the round, `[M, ...]`.
-
-    Args:
-      old: before it.
-    """
-    ids = self._cohort.ids
-    update = lambda leaf, *new: leaf.at[ids].set(
-      jnp.concatenate(new)[: len(ids)]
-    )
-    return jax.tree.map(update, old, *self._states)
+  def new_states(self) -> chex.ArrayTree:
+    """The states of the cohort's clients after the round, `[K, ...]`."""
+    count = len(self._cohort.ids)
+    join = lambda *turns: jnp.concatenate(turns)[:count]
+    return jax.tree.map(join, *self._states)
 
 
 class Trainer:

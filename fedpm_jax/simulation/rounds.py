@@ -1,4 +1,4 @@
-"""ONE ROUND of all clients on one machine.
+"""ONE ROUND of all clients, on one host or shared by several.
 
     broadcast    the server's payload; clients train with it at once, while a
                  thread encodes, meters and decodes it, and checks that it is
@@ -9,10 +9,14 @@
     aggregation  only what was decoded, and lies near theta if a bound is set,
                  is added up; then one update
 
+Several hosts train and code a share of the cohort each, tell each other the sums
+(`together`), and make the same update.
+
 Dimensions: M clients in the population, K in the cohort, d parameters.
 """
 
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import chex
@@ -26,10 +30,16 @@ from fedpm_jax.protocol.client import Client
 from fedpm_jax.protocol.foresight import Foreseen
 from fedpm_jax.protocol.method import Method
 from fedpm_jax.protocol.server import Held, Server
-from fedpm_jax.simulation import link, meter
+from fedpm_jax.simulation import link, meter, together
 from fedpm_jax.simulation.cohort import Cohort, Trainer, make_mesh
+from fedpm_jax.system.hosts import Hosts
 
 __all__ = ['Cohort', 'Engine', 'Method', 'State', 'make_mesh']
+
+_OTHER_MODEL = (
+  'Hosts compute the same update each, so they need the same hardware and the'
+  ' same versions.'
+)
 
 
 class State(NamedTuple):
@@ -101,6 +111,7 @@ class Engine:
     step_factor: Callable[[int], float] | None = None,
     max_distance: float = 0.0,
     weights: np.ndarray | None = None,
+    hosts: Hosts | None = None,
   ):
     """Compiles nothing yet, but puts the data on the devices.
 
@@ -118,9 +129,12 @@ class Engine:
       max_distance: masks farther from theta count for nothing, see
         `protocol.robust`; 0: every mask counts.
       weights: int `[M]`, how much each client counts; None: all the same.
+      hosts: that share the cohorts, each with a mesh of its own; None: this one
+        alone.
     """
     self.method = method
     self.mesh = mesh
+    self.hosts = hosts or Hosts()
     self._num_clients = num_clients
     self._max_distance = max_distance
     self.trainer = Trainer(
@@ -176,55 +190,80 @@ class Engine:
       FloatingPointError: a client's loss, or the server's report, is not
         finite.
       WireError: a message did not survive its coding, which is a bug.
+      HostLost, HostFailed: another host did not end the round.
     """
     clock, ids = meter.Clock(), cohort.ids
     # Reports compare codecs of dithered masks only.
     keep = keep and self.method.compressor.mask_is_dithered
     held = jax.device_get(state.held)  # The host asks who holds what.
     payload = self.server.payload(state.server)
-    guess_sum = None
-    if self.method.payload_is_foreseen:
-      guess_sum = self.server.foresight.empty_sum(payload, ids, round_idx)
-    with link.threads() as pool:
+    self.hosts.check_same('model', payload.data, _OTHER_MODEL)
+    with self.hosts.all_or_none(), link.threads() as pool:
       sending = self.link.broadcast(
         pool, payload, held, ids, round_idx, foreseen
       )
-      clock.training_starts()
-      training = self.trainer.prepare(payload, state.clients, cohort, round_idx)
-      symbols = training.symbols(clock)
-      arriving = self.link.uplink(
-        pool, symbols, payload, ids, round_idx, guess_sum
-      )
-      # Nothing has run yet but the broadcast.  Reading `arriving` trains, seals
-      # and opens, client by client, and fills `guess_sum` on the way.
-      total, received, members = self.add_up(
-        arriving, payload, ids, round_idx, keep=keep
-      )
-      symbols.close()  # The last turn's arrays make room for the update.
+      own = self._own_part(pool, payload, state, cohort, round_idx, clock, keep)
       # Waits; raises if a client decoded other values.
       sent = sending.result()
-    server, info = self.finish(state.server, total, members, round_idx)
-    clients = training.client_states(state.clients)
+    whole = together.join(self.hosts, own, keep=keep)
+    members = whole.members
+    server, info = self.finish(state.server, whole.total, members, round_idx)
+    update = lambda leaf, new: leaf.at[ids].set(new)
+    clients = jax.tree.map(update, state.clients, whole.client_states)
     kept = None
     if keep:
-      kept = self._kept(round_idx, ids, payload, received, held)
+      kept = self._kept(round_idx, ids, payload, whole.received, held)
     if self.method.downlink_needs_memory:
       held = self.server.held_after(payload, members, self._num_clients)
     metrics = meter.metrics(
       round_idx,
       size=self.method.network.layout.num_parameters,
-      sums=training.sums,
+      sums=whole.sums,
       sent=sent,
-      received=received,
+      received=whole.received,
       info=info,
       clock=clock,
       left_out=len(ids) - len(members) if self._max_distance else None,
     )
+    guess_sum = whole.guess_sum
     return Round(
       State(server, clients, held),
       metrics,
       None if guess_sum is None else guess_sum.foreseen(),
       kept,
+    )
+
+  def _own_part(
+    self,
+    pool: futures.ThreadPoolExecutor,
+    payload: np.ndarray,
+    state: State,
+    cohort: Cohort,
+    round_idx: int,
+    clock: meter.Clock,
+    keep: bool,
+  ) -> together.Part:
+    """Trains this host's share of the cohort, and carries its messages."""
+    share = self.hosts.share(len(cohort.ids))
+    cohort = Cohort(*(rows[share] for rows in cohort))
+    ids, guess_sum = cohort.ids, None
+    if self.method.payload_is_foreseen:
+      guess_sum = self.server.foresight.empty_sum(payload, ids, round_idx)
+    clock.training_starts()
+    training = self.trainer.prepare(payload, state.clients, cohort, round_idx)
+    symbols = training.symbols(clock)
+    arriving = self.link.uplink(
+      pool, symbols, payload, ids, round_idx, guess_sum
+    )
+    # Nothing has run yet but the broadcast.  Reading `arriving` trains, seals
+    # and opens, client by client, and fills `guess_sum` on the way.
+    total, received, members = self.add_up(
+      arriving, payload, ids, round_idx, keep=keep
+    )
+    symbols.close()  # The last turn's arrays make room for the update.
+    states = training.new_states()
+    return together.Part(
+      ids, total, training.sums, received, members, states, guess_sum
     )
 
   def add_up(

@@ -30,6 +30,7 @@ from fedpm_jax.reports import records
     (['--config.sgd.momentum=0.9'], 'sgd, which this run does not use'),
     (['--config.data.partition=dirchlet'], "mean 'dirichlet'"),
     (['--confg=digits'], 'no flag --confg: did you mean --config'),
+    (['--num_hosts=2'], 'Hosts need --coordinator=ADDRESS:PORT --num_hosts=N'),
     (['--round=3'], 'no flag --round: did you mean --config.rounds?'),
     (['--config=methods:fedmnr'], "got 'fedmnr'. Did you mean 'fedmrn'?"),
     (['--workdir'], '--workdir needs a value'),

@@ -14,7 +14,7 @@ import pytest
 
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments import sweeps, workers
-from fedpm_jax.experiments.run import Stopped
+from fedpm_jax.experiments.leading import Stopped
 from fedpm_jax.system import files, lock
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -283,7 +283,7 @@ def test_the_mean_mask_is_as_close_as_the_paper_says(rng):
 def test_mesh_uses_no_device_that_would_idle(
   monkeypatch, clients, devices, used
 ):
-  monkeypatch.setattr(rounds.jax, 'devices', lambda: list(range(devices)))
+  monkeypatch.setattr(rounds.jax, 'local_devices', lambda: list(range(devices)))
   monkeypatch.setattr(
     rounds.jax.sharding, 'Mesh', lambda found, names: (len(found), names)
   )

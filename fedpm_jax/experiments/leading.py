@@ -1,0 +1,136 @@
+"""A run on several hosts: host 0 leads and writes, the others follow.
+
+Host 0 alone reads and writes files, and so it decides what is next.  It tells
+the others before each step, and all of them take it.  A run on one host leads
+nobody.
+"""
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from fedpm_jax.experiments.experiment import Experiment
+from fedpm_jax.simulation.rounds import Round
+from fedpm_jax.system import files
+from fedpm_jax.system.hosts import HostFailed
+
+FOLLOWS = 'Host 0 writes all files and tells how far the run is.'
+
+
+class Stopped(Exception):
+  """The run was asked to stop, and can go on from its checkpoint."""
+
+  def __init__(self, rounds_done: int):
+    """After how many rounds."""
+    super().__init__(rounds_done)
+    self.rounds_done = rounds_done
+
+  def __str__(self) -> str:
+    return (
+      f'Stopped after round {self.rounds_done}; the same command continues from'
+      ' there.'
+    )
+
+
+class Leader:
+  """Takes the steps of a run on all hosts."""
+
+  def __init__(self, run: Experiment, stop: Callable[[], bool] | None):
+    """Tells nobody anything yet.
+
+    Args:
+      run: of this host, which is host 0.
+      stop: asked after each round, whether the run should stop.
+    """
+    self.run = run
+    self._hosts, self._stop = run.engine.hosts, stop
+
+  def __enter__(self) -> 'Leader':
+    return self
+
+  def __exit__(
+    self, _: object, error: BaseException | None, *__: object
+  ) -> None:
+    # After other errors nobody is there who could be told: see `hosts.leave`.
+    if isinstance(error, Stopped):
+      self._tell('stop', rounds_done=error.rounds_done)
+    elif isinstance(error, Exception) and not self._hosts.ended:
+      self._tell('fail', reason=f'{type(error).__name__}: {error}')
+
+  def start(self) -> None:
+    """The others start, or go on from this host's state."""
+    done = self.run.next_round
+    self._tell('start', next_round=done)
+    if done and self._hosts.count > 1:
+      self.run.set_state(self._hosts.copy(self.run.state), done)
+
+  def run_round(self, *, keep: bool) -> Round:
+    """`Experiment.run_round`, on all hosts."""
+    self._tell('round', keep=keep)
+    return self.run.run_round(keep=keep)
+
+  def evaluate(self) -> dict[str, float]:
+    """`Experiment.evaluate`, on all hosts."""
+    self._tell('evaluate')
+    return self.run.evaluate()
+
+  def is_asked_to_stop(self) -> bool:
+    """Whether any host is."""
+    wishes = self._tell('go on')
+    return any(wishes) or bool(self._stop and self._stop())
+
+  def end(self, summary: dict[str, Any]) -> None:
+    """The run is over, on all hosts."""
+    self._tell('end', summary=files.to_json(summary))
+
+  def _tell(self, step: str, **details: Any) -> list[bytes]:
+    """Tells the others what is next; what they wish."""
+    order = json.dumps({'step': step} | details).encode()
+    return self._hosts.gather(order)[1:]
+
+
+def follow(run: Experiment, stop: Callable[[], bool] | None) -> dict[str, Any]:
+  """Takes the steps that host 0 tells of, until the run is over.
+
+  Args:
+    run: of this host, before its first round.
+    stop: see `Leader`; the whole run stops if it says yes.
+
+  Returns:
+    The summary.
+
+  Raises:
+    HostLost, HostFailed: host 0, or another one, cannot go on.
+    Stopped: a host was asked to stop.
+  """
+  hosts = run.engine.hosts
+  while True:
+    wish = b'stop' if stop and stop() else b''
+    order = json.loads(hosts.gather(wish)[0])
+    match order.pop('step'):
+      case 'start':
+        done = order['next_round']
+        if done:
+          run.set_state(hosts.copy(run.blank_state()), done)
+        threading.Thread(target=run.warm_up, daemon=True).start()
+      case 'round':
+        run.run_round(keep=order['keep'])
+      case 'evaluate':
+        run.evaluate()
+      case 'stop':
+        raise Stopped(order['rounds_done'])
+      case 'fail':
+        hosts.ended = True
+        raise HostFailed(f'Host 0 ended with {order["reason"]}')
+      case 'end':
+        return order['summary']
+
+
+def check(run: Experiment) -> None:
+  """ValueError where hosts were started with different configurations."""
+  run.engine.hosts.check_same(
+    'configuration',
+    json.dumps(files.to_json(run.description), sort_keys=True).encode(),
+    'Start the same command, with the same code, on all hosts.',
+  )
