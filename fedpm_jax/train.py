@@ -25,7 +25,15 @@ from typing import Any
 
 from fedpm_jax import cli
 
-DEFAULT = 'digits'
+FLAGS = cli.Flags(
+  config='digits',
+  workdir='',
+  list=False,
+  distributed=False,
+  coordinator='',
+  num_hosts=0,
+  host=-1,
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,19 +42,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(argv: list[str]) -> None:
-  arguments = cli.parse(
-    argv,
-    cli.Flags(
-      config=DEFAULT,
-      workdir='',
-      list=False,
-      distributed=False,
-      coordinator='',
-      num_hosts=0,
-      host=-1,
-    ),
-    __doc__,
-  )
+  arguments = cli.parse(argv, FLAGS, __doc__)
   if arguments.flags['list']:
     print(cli.list_of_keys(cli.configuration(arguments).config))
     return

@@ -10,6 +10,7 @@ from fedpm_jax import cli
 from fedpm_jax.experiments import config as configs
 from fedpm_jax.experiments import config_files
 from fedpm_jax.models import network as networks
+from fedpm_jax.train import FLAGS
 
 README = (ROOT / 'README.md').read_text()
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -71,8 +72,7 @@ def test_every_flag_of_a_command_is_one(page):
   for command in commands:
     words = [w for w in shlex.split(command) if w.startswith('--')]
     words = [w.replace('=N', '=0').replace('=W', '=0') for w in words]
-    flags = cli.Flags(config='digits', workdir='', list=False)
-    cli.configuration(cli.parse(words, flags, None))
+    cli.configuration(cli.parse(words, FLAGS, None))
 
 
 @pytest.mark.parametrize('name', ['digits', 'cifar10'])

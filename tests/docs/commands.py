@@ -41,7 +41,7 @@ BY_HAND = {
   'python benchmarks/robustness.py': 'an hour; likewise',
   'python benchmarks/hosts.py': 'minutes; likewise',
   'srun': 'needs SLURM; `fedpm train` in it is that of two hosts',
-  'gcloud': 'needs a TPU; likewise',
+  'fedpm train --config=cifar100 --distributed': 'needs a TPU; likewise',
   'fedpm train --config.execution.devices=1 --coordinator': 'several processes;'
   ' tests/experiments/test_several_hosts.py starts them',
   'python benchmarks/round.py': 'minutes, or a GPU; likewise',
