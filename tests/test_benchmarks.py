@@ -46,6 +46,18 @@ def test_round_reports_what_it_promises():
     assert row[name] > 0, name
 
 
+def test_populations_are_measured_one_after_another(tmp_path):
+  flags = '--clients=12,20 --rounds=3 --model=lenet'
+  table = tmp_path / 'table.json'
+  run(BENCHMARKS / 'populations.py', *flags.split(), '--json', table)
+  rows = json.loads(table.read_text())['table']
+  assert [row['clients'] for row in rows] == [12, 20]
+  for row in rows:
+    assert min(row['start_s'], row['round_s']) > 0
+    assert 50 < row['memory_mb'] < 5000
+  assert table.with_suffix('.png').read_bytes().startswith(b'\x89PNG')
+
+
 def test_round_can_measure_training_alone():
   flags = '--model=conv2 --clients=2 --batch=2 --steps=1 --repeats=1 --json=-'
   result = run(BENCHMARKS / 'round.py', *flags.split(), '--training')

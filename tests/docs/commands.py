@@ -44,6 +44,8 @@ BY_HAND = {
   'fedpm train --config=cifar100 --distributed': 'needs a TPU; likewise',
   'fedpm train --config.execution.devices=1 --coordinator': 'several processes;'
   ' tests/experiments/test_several_hosts.py starts them',
+  'python benchmarks/codecs.py': 'minutes; likewise',
+  'python benchmarks/populations.py': 'minutes; likewise',
   'python benchmarks/round.py': 'minutes, or a GPU; likewise',
 }
 

@@ -17,12 +17,14 @@ from fedpm_jax.reports import records
 @pytest.mark.parametrize(
   ('config', 'flags'),
   [
-    ('digits', '--config.clients_per_round=3'),
-    ('digits', '--config.fedpm.persistent_optimizer=true'),
-    ('digits', '--config.optimizer.schedule=cosine'),
     (
       'digits',
-      '--config.aggregation.weights=examples --config.data.sizes=unequal',
+      '--config.clients_per_round=3 --config.optimizer.schedule=cosine',
+    ),
+    (
+      'digits',
+      '--config.fedpm.persistent_optimizer=true'
+      ' --config.aggregation.weights=examples --config.data.sizes=unequal',
     ),
     ('methods:eden_tenth', ''),
     ('methods:fedmrn', '--config.rounds=2'),
