@@ -86,7 +86,7 @@ def main() -> None:
         where = pathlib.Path(folder) / f'{count}_{repeat}'
         found[count].append(run(count, where, flags))
   table = []
-  print('hosts  round, s  of it training, s  to one host  largest process, MB')
+  print('hosts  round, s  of it training, s  to the first  largest process, MB')
   for count in counts:
     median = {
       name: statistics.median(each[name] for each in found[count])
@@ -96,7 +96,7 @@ def main() -> None:
     ratio = median['round_s'] / table[0]['round_s']
     print(
       f'{count:5}  {median["round_s"]:8.2f}  {median["clients_s"]:17.2f}'
-      f'  {ratio:11.2f}  {median["largest_process_mb"]:19.0f}'
+      f'  {ratio:12.2f}  {median["largest_process_mb"]:19.0f}'
     )
   if options.json:
     about = provenance.describe() | {'cores': machine.cores(), 'flags': flags}

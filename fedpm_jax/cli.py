@@ -202,10 +202,10 @@ def guarded(program: Callable[[], None]) -> None:
     print('Stopped; the same command continues.', file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
   except Exception as error:
-    line = _line(error)
-    if line is None or os.environ.get('FEDPM_TRACEBACK'):
+    told = line(error)
+    if told is None:
       raise
-    sys.exit(f'error: {text.printable(line)} (FEDPM_TRACEBACK=1 shows where)')
+    sys.exit(told)
 
 
 def _open_closed_streams() -> None:
@@ -223,9 +223,16 @@ def _open_closed_streams() -> None:
       setattr(sys, name, empty)
 
 
-def _line(error: Exception) -> str | None:
-  """What to say of an error that a user can cause; None for a bug."""
+def line(error: Exception) -> str | None:
+  """The one line of an error that a user can cause; None for a bug."""
+  if os.environ.get('FEDPM_TRACEBACK') or (told := _told(error)) is None:
+    return None
+  return f'error: {text.printable(told)} (FEDPM_TRACEBACK=1 shows where)'
+
+
+def _told(error: Exception) -> str | None:
   from fedpm_jax.experiments import memory
+  from fedpm_jax.system.hosts import HostFailed
 
   reason = str(error).strip().partition('\n')[0].rstrip('.')
   if memory.EXHAUSTED in str(error):
@@ -241,7 +248,7 @@ def _line(error: Exception) -> str | None:
     return f'{error.filename} is a file, and a folder is needed: move it away.'
   if isinstance(error, OSError) and error.filename and error.strerror:
     return f'{error.filename}: {error.strerror}.'
-  if isinstance(error, ValueError | OSError | FloatingPointError):
+  if isinstance(error, ValueError | OSError | FloatingPointError | HostFailed):
     return str(error)
   return None
 

@@ -20,6 +20,7 @@ if __name__ == '__main__':
 
 import pathlib
 import sys
+import traceback
 import types
 from typing import Any
 
@@ -51,12 +52,12 @@ def _run(argv: list[str]) -> None:
   from fedpm_jax.system import hosts, machine
 
   machine.keep_compiled_programs()
+  loaded = cli.configuration(arguments)
   flags = arguments.flags
   who = flags['coordinator'], flags['num_hosts'], flags['host']
   is_shared = flags['distributed'] or who != ('', 0, -1)
   if is_shared:
     hosts.join(*who)
-  loaded = cli.configuration(arguments)
   workdir = flags['workdir'] or pathlib.Path('runs') / loaded.name
   with cli.Interruptible() as interrupted:
     try:
@@ -70,11 +71,13 @@ def _run(argv: list[str]) -> None:
     except leading.Stopped as stopped:
       print(f'\n{stopped}', file=sys.stderr)
       sys.exit(interrupted.exit_code())
-    except hosts.HostLost as lost:
-      hosts.leave(f'error: {lost}', 1)
     except KeyboardInterrupt:
       if is_shared:
         hosts.leave('Stopped; the same command continues.', 130)
+      raise
+    except Exception as error:
+      if is_shared:
+        hosts.leave(cli.line(error) or traceback.format_exc(), 1)
       raise
 
 

@@ -8,7 +8,6 @@ import sys
 from concurrent import futures
 
 ROOT = pathlib.Path(__file__).parents[1]
-ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'}
 
 
 def start(command, count):
@@ -21,7 +20,9 @@ def start(command, count):
     subprocess.Popen(
       [*command, *hosts, f'--host={index}'],
       cwd=ROOT,
-      env=os.environ | ENVIRONMENT,
+      # Hosts may differ in how many devices they have.
+      env=os.environ
+      | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': f'{1 + (index == 0)}'},
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,

@@ -111,13 +111,13 @@ def make(
     client_examples: M arrays, for the accuracy by client.
   """
   mesh, hosts = engine.mesh, engine.hosts
-  batches_ = evaluate.padded(
-    dataset.x_test,
-    dataset.y_test,
+  share = hosts.share(len(dataset.y_test))
+  test = evaluate.padded(
+    dataset.x_test[share],
+    dataset.y_test[share],
     batch_size=config.evaluation.batch_size,
-    shards=mesh.size * hosts.count,
+    shards=mesh.size,
   )
-  test = [array[hosts.share(len(array))] for array in batches_]
   by_batch = jax.NamedSharding(mesh, jax.sharding.PartitionSpec('clients'))
   on_devices = jax.device_put(test, by_batch)
   method, seed = engine.method, config.seed

@@ -97,24 +97,33 @@ class Experiment:
       ValueError: anything that makes no sense.
     """
     machine.start_jax()
-    parts = build.Parts(
-      dataset, model, algorithm, compressor, optimizer, clients
-    )
-    build.check(config, parts)
     hosts = Hosts()
-    if config.clients_per_round < hosts.count:
-      raise ValueError(
-        f'config.clients_per_round = {config.clients_per_round} is fewer than'
-        f' the {hosts.count} hosts: each of them trains one client at least.'
+    with hosts.all_or_none():
+      if config.clients_per_round < hosts.count:
+        raise ValueError(
+          f'config.clients_per_round = {config.clients_per_round} is fewer than'
+          f' the {hosts.count} hosts: each of them trains one client at least.'
+        )
+      parts = build.Parts(
+        dataset, model, algorithm, compressor, optimizer, clients
       )
+      self._build(config, parts, hosts)
+    self._state: State | None = None
+    self._foreseen = None
+    self._failed = False
+    self.next_round = 0
+
+  def _build(self, config: Config, parts: build.Parts, hosts: Hosts) -> None:
+    """All that a configuration stands for; ValueError where it makes no sense."""
+    build.check(config, parts)
     self.config = config.copy_and_resolve_references()
-    self._module = model
+    self._module = parts.model
     self.dataset = build.dataset(config, parts)
     self.description = build.describe(config, parts, self.dataset)
     self.spec = build.spec(config, self.dataset, parts)
     network = networks.build(
       self.spec,
-      module=model,
+      module=parts.model,
       lowering=config.execution.lowering,
       dtype=config.execution.dtype,
     )
@@ -146,10 +155,6 @@ class Experiment:
     self._evaluation = evaluation.make(
       config, self.dataset, self.engine, self.client_examples
     )
-    self._state: State | None = None
-    self._foreseen = None
-    self._failed = False
-    self.next_round = 0
 
   @property
   def state(self) -> State:

@@ -1,10 +1,12 @@
 """A run on several hosts: host 0 leads and writes, the others follow.
 
-Host 0 alone reads and writes files, and so it decides what is next.  It tells
+Host 0 alone reads and writes the files of the run, and so it decides what is
+next.  It tells
 the others before each step, and all of them take it.  A run on one host leads
 nobody.
 """
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from typing import Any
 from fedpm_jax.experiments.experiment import Experiment
 from fedpm_jax.simulation.rounds import Round
 from fedpm_jax.system import files
-from fedpm_jax.system.hosts import HostFailed
+from fedpm_jax.system.hosts import HostFailed, HostLost
 
 FOLLOWS = 'Host 0 writes all files and tells how far the run is.'
 
@@ -56,7 +58,8 @@ class Leader:
     if isinstance(error, Stopped):
       self._tell('stop', rounds_done=error.rounds_done)
     elif isinstance(error, Exception) and not self._hosts.ended:
-      self._tell('fail', reason=f'{type(error).__name__}: {error}')
+      with contextlib.suppress(HostLost):
+        self._tell('fail', reason=f'{type(error).__name__}: {error}')
 
   def start(self) -> None:
     """The others start, or go on from this host's state."""
@@ -104,19 +107,22 @@ def follow(run: Experiment, stop: Callable[[], bool] | None) -> dict[str, Any]:
     HostLost, HostFailed: host 0, or another one, cannot go on.
     Stopped: a host was asked to stop.
   """
-  hosts = run.engine.hosts
+  hosts, wish = run.engine.hosts, b''
+  warm_up = threading.Thread(target=_warm_up, args=(run,))
   while True:
-    wish = b'stop' if stop and stop() else b''
+    wish = wish or (b'stop' if stop and stop() else b'')
     order = json.loads(hosts.gather(wish)[0])
     match order.pop('step'):
       case 'start':
         done = order['next_round']
         if done:
           run.set_state(hosts.copy(run.blank_state()), done)
-        threading.Thread(target=run.warm_up, daemon=True).start()
+        _ = run.state  # Made before the thread is there.
+        warm_up.start()
       case 'round':
         run.run_round(keep=order['keep'])
       case 'evaluate':
+        warm_up.join()  # Two threads must not compute with all devices.
         run.evaluate()
       case 'stop':
         raise Stopped(order['rounds_done'])
@@ -125,6 +131,12 @@ def follow(run: Experiment, stop: Callable[[], bool] | None) -> dict[str, Any]:
         raise HostFailed(f'Host 0 ended with {order["reason"]}')
       case 'end':
         return order['summary']
+
+
+def _warm_up(run: Experiment) -> None:
+  # Whatever fails here fails again, and is told of, where it is needed.
+  with contextlib.suppress(Exception):
+    run.warm_up()
 
 
 def check(run: Experiment) -> None:

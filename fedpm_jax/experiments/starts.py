@@ -8,10 +8,9 @@ import json
 import pathlib
 from typing import Any
 
-import jax
 from absl import logging
 
-from fedpm_jax.system import files, provenance, reading
+from fedpm_jax.system import files, machine, provenance, reading
 
 NAME = 'starts.jsonl'
 _MAX_BYTES = 2**24
@@ -25,8 +24,10 @@ def note(workdir: pathlib.Path, rounds_done: int) -> None:
     workdir: of the run, which nobody else writes to.
     rounds_done: after how many rounds it goes on.
   """
-  device = f'{jax.device_count()} x {jax.devices()[0].device_kind}'
-  this = provenance.describe() | {'device': device, 'rounds_done': rounds_done}
+  this = provenance.describe() | {
+    'device': machine.devices(),
+    'rounds_done': rounds_done,
+  }
   lines = [json.dumps(start) + '\n' for start in [*read(workdir), this]]
   files.write_bytes(workdir / NAME, ''.join(lines).encode())
 

@@ -197,9 +197,8 @@ class Turn:
     ids = np.array([i for i in self._ids if i in answers.taken])
     received, sums = zip(*(answers.taken[i] for i in ids.tolist()), strict=True)
     engine, config = self._run.engine, self._run.config
-    total, _, members = engine.add_up(
-      iter(received), self._payload, ids, self._t
-    )
+    total, _, far = engine.add_up(iter(received), self._payload, ids, self._t)
+    members = engine.members(ids, far, self._t)
     new, info = engine.finish(self._state.server, total, members, self._t)
     held = self._held
     if self._method.downlink_needs_memory:

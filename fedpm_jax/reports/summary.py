@@ -7,13 +7,12 @@ import pathlib
 import platform
 from typing import Any
 
-import jax
 import numpy as np
 
 from fedpm_jax import masks
 from fedpm_jax.protocol import model_file
 from fedpm_jax.reports import curves, records
-from fedpm_jax.system import reading
+from fedpm_jax.system import machine, reading
 from fedpm_jax.system.text import printable
 from fedpm_jax.system.version import __version__
 
@@ -88,7 +87,7 @@ def summarise(
       'python': platform.python_version(),
       **{name: importlib.metadata.version(name) for name in _PACKAGES},
     },
-    'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+    'device': machine.devices(),
   }
 
 

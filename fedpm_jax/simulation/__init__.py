@@ -1,1 +1,1 @@
-"""A whole round on one machine: all clients, all messages, one meter."""
+"""A whole round: all clients, all messages, one meter."""

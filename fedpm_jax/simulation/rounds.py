@@ -206,10 +206,11 @@ class Engine:
       # Waits; raises if a client decoded other values.
       sent = sending.result()
     whole = together.join(self.hosts, own, keep=keep)
-    members = whole.members
-    server, info = self.finish(state.server, whole.total, members, round_idx)
-    update = lambda leaf, new: leaf.at[ids].set(new)
-    clients = jax.tree.map(update, state.clients, whole.client_states)
+    members = self.members(ids, whole.far, round_idx)
+    with self.hosts.all_or_none():
+      server, info = self.finish(state.server, whole.total, members, round_idx)
+      update = lambda leaf, new: leaf.at[ids].set(new)
+      clients = jax.tree.map(update, state.clients, whole.client_states)
     kept = None
     if keep:
       kept = self._kept(round_idx, ids, payload, whole.received, held)
@@ -257,13 +258,13 @@ class Engine:
     )
     # Nothing has run yet but the broadcast.  Reading `arriving` trains, seals
     # and opens, client by client, and fills `guess_sum` on the way.
-    total, received, members = self.add_up(
+    total, received, far = self.add_up(
       arriving, payload, ids, round_idx, keep=keep
     )
     symbols.close()  # The last turn's arrays make room for the update.
     states = training.new_states()
     return together.Part(
-      ids, total, training.sums, received, members, states, guess_sum
+      ids, total, training.sums, received, far, states, guess_sum
     )
 
   def add_up(
@@ -274,8 +275,8 @@ class Engine:
     round_idx: int,
     *,
     keep: bool = False,
-  ) -> tuple[jax.Array, list[link.Received], np.ndarray]:
-    """The sum of what arrives; the messages; whose symbols were added up.
+  ) -> tuple[jax.Array, list[link.Received], dict[int, float]]:
+    """The sum of what arrives; the messages; who is too far away, and how far.
 
     Messages are without their symbols, unless those are kept.
 
@@ -307,10 +308,22 @@ class Engine:
       if not keep:
         message = message._replace(symbols=np.zeros(0, np.uint8))
       received.append(message)
+    return total, received, far
+
+  def members(
+    self, ids: np.ndarray, far: dict[int, float], round_idx: int
+  ) -> np.ndarray:
+    """Whose symbols were added up; the others are told of.
+
+    Args:
+      ids: int `[K]`.
+      far: of `add_up`.
+      round_idx: 0-based.
+    """
     if far:
-      account = robust.account(far, len(ids), bound, round_idx)
+      account = robust.account(far, len(ids), self._max_distance, round_idx)
       logging.warning('%s', account)
-    return total, received, np.setdiff1d(ids, list(far))
+    return np.setdiff1d(ids, list(far))
 
   def finish(
     self,

@@ -28,7 +28,7 @@ class Part(NamedTuple):
     total: of `aggregation`, `[d]`.
     sums: of the training of each turn, idle clients at the end included.
     received: the k messages.
-    members: int `[m]`, the clients whose symbols were added up.
+    far: the clients whose symbols were not added up, and their distances.
     client_states: after the round, `[k, ...]`.
     guess_sum: of the k guesses; None where nobody asks for it.
   """
@@ -37,7 +37,7 @@ class Part(NamedTuple):
   total: jax.Array
   sums: list[local.Sums]
   received: list[Received]
-  members: np.ndarray
+  far: dict[int, float]
   client_states: chex.ArrayTree
   guess_sum: GuessSum | None
 
@@ -61,12 +61,12 @@ def join(hosts: Hosts, part: Part, *, keep: bool) -> Part:
   told = hosts.gather(
     json.dumps(
       [
-        part.members.tolist(),
+        list(part.far.items()),
         [message[1:] for message in part.received],
       ]
     ).encode()
   )
-  members, numbers = zip(*map(json.loads, told), strict=True)
+  far, numbers = zip(*map(json.loads, told), strict=True)
   symbols = np.zeros((len(ids), 0), np.uint8)
   if keep:
     symbols = hosts.rows(np.stack([m.symbols for m in part.received]))
@@ -79,7 +79,7 @@ def join(hosts: Hosts, part: Part, *, keep: bool) -> Part:
       Received(own, *number)
       for own, number in zip(symbols, numbers, strict=True)
     ],
-    np.concatenate([np.array(some, np.int64) for some in members]),
+    dict(itertools.chain.from_iterable(far)),
     hosts.rows(part.client_states),
     guess_sum,
   )

@@ -9,6 +9,7 @@ a program that runs alone calls them too, and they cost nothing.
 import contextlib
 import os
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
@@ -38,7 +39,8 @@ def join(coordinator: str = '', count: int = 0, index: int = -1) -> None:
 
   Args:
     coordinator: 'address:port' of host 0.  Empty: JAX finds all three by itself
-      under SLURM, Open MPI and on Cloud TPU.
+      under SLURM and Open MPI, where it gives each process one GPU, and on Cloud
+      TPU.
     count: of all hosts.
     index: of this one, from 0.
 
@@ -55,7 +57,10 @@ def join(coordinator: str = '', count: int = 0, index: int = -1) -> None:
     )
   try:
     if any(given):
-      jax.distributed.initialize(coordinator, count, index)
+      # Else JAX would ask SLURM too, and use one GPU of this host.
+      jax.distributed.initialize(
+        coordinator, count, index, cluster_detection_method='deactivate'
+      )
     else:
       jax.distributed.initialize()
   except (RuntimeError, ValueError, TypeError) as error:
@@ -68,7 +73,9 @@ def join(coordinator: str = '', count: int = 0, index: int = -1) -> None:
 
 
 def leave(message: str, code: int) -> NoReturn:
-  """Ends this process at once: JAX would wait for all hosts, and one is gone."""
+  """Ends this process at once: JAX would wait for hosts that may be gone."""
+  if jax.distributed.is_initialized() and jax.process_index() == 0:
+    time.sleep(1)  # JAX ends the others with this host: they say why before.
   with contextlib.suppress(OSError):
     print(message, file=sys.stderr)
     sys.stdout.flush()
@@ -105,6 +112,9 @@ class Hosts:
     self._sum = jax.jit(
       lambda rows: jnp.sum(rows, 0, dtype=rows.dtype), out_shardings=everywhere
     )
+    # Hosts of CPUs must connect within 30 seconds.  They have just started side
+    # by side; later, one may have to read its data first.
+    self.gather(b'')
 
   @property
   def leads(self) -> bool:
@@ -250,7 +260,7 @@ class Hosts:
 
   def _call(self, function: Callable[..., Any], own: Any) -> np.ndarray:
     """Runs a collective on a row of each host; HostLost where one is gone."""
-    own = jnp.asarray(own)[None]
+    own = jax.block_until_ready(jnp.asarray(own)[None])
     try:
       rows = jax.make_array_from_single_device_arrays(
         (self.count, *own.shape[1:]),
@@ -260,6 +270,8 @@ class Hosts:
       return np.asarray(function(rows).addressable_data(0))
     except (RuntimeError, ValueError) as error:
       self.ended = True
+      if 'RESOURCE_EXHAUSTED' in str(error):  # of this host
+        raise
       raise HostLost(
         'Another host is gone; its own log says why. Start the same command again'
         ' on all hosts: it continues from the last checkpoint.'

@@ -58,6 +58,10 @@ def start_jax() -> None:
     jax.devices()
   except (RuntimeError, AssertionError) as error:
     reason = str(error).strip().partition('\n')[0] or 'it gives no reason'
+    if jax.distributed.is_initialized():
+      raise ValueError(
+        f'JAX does not start on all hosts ({reason}): their own logs say why.'
+      ) from error
     raise ValueError(
       f'JAX finds no device with JAX_PLATFORMS={asked or ""} ({reason}). Install'
       f' JAX for this hardware, such as {accelerator.command("cuda12")}, or set'
@@ -87,6 +91,13 @@ def _setting(name: str, default: Any) -> Any:
   """A setting of JAX; its default where this version does not know it."""
   # What a thread may change is an attribute, the rest is in `values` alone.
   return getattr(jax.config, name, jax.config.values.get(name, default))
+
+
+def devices() -> str:
+  """The devices that JAX uses, for people, such as '2 x cpu'."""
+  told = f'{jax.device_count()} x {jax.devices()[0].device_kind}'
+  hosts = jax.process_count()
+  return f'{told} on {hosts} hosts' if hosts > 1 else told
 
 
 def cores() -> int:

@@ -40,9 +40,10 @@ BY_HAND = {
   'python benchmarks/own_modules.py': 'minutes; likewise',
   'python benchmarks/robustness.py': 'an hour; likewise',
   'python benchmarks/hosts.py': 'minutes; likewise',
-  'srun': 'needs SLURM; `fedpm train` in it is that of two hosts',
+  'srun': 'needs SLURM; likewise',
   'fedpm train --config=cifar100 --distributed': 'needs a TPU; likewise',
-  'fedpm train --config.execution.devices=1 --coordinator': 'several processes;'
+  'export JAX': 'sets what the lines below it need',
+  'fedpm train --coordinator': 'several processes;'
   ' tests/experiments/test_several_hosts.py starts them',
   'python benchmarks/codecs.py': 'minutes; likewise',
   'python benchmarks/populations.py': 'minutes; likewise',

@@ -16,10 +16,11 @@ from whole_runs import command, outcome, small
 
 import fedpm_jax as fp
 from fedpm_jax.experiments import checkpoint
+from fedpm_jax.system import lock
 
 WORKER = pathlib.Path(__file__).with_name('hosts_runs.py')
 RUN = {
-  'rounds': 30,
+  'rounds': 20,
   'num_clients': 5,
   'clients_per_round': 4,
   'model': 'lenet',
@@ -58,8 +59,21 @@ def test_floats_are_added_up_in_another_order(shared):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_any_number_of_hosts_goes_on_where_others_ended(tmp_path):
-  """One of four is killed; two stop together; one ends, as it would alone."""
+def test_followers_end_where_host_0_cannot_start(tmp_path):
+  with lock.locked(tmp_path / 'run'):
+    two = several_hosts.start(command(tmp_path / 'run', **RUN), 2)
+    (leads, _, locked), (follows, _, told) = several_hosts.finish(two)
+  assert (leads, follows) == (1, 1)
+  assert f'{tmp_path}/run is in use: process ' in locked
+  assert told.startswith('error: Host 0 ended with LockedError: ')
+
+
+def test_two_hosts_stop_together_and_one_goes_on(tmp_path):
+  _ends_as_alone(tmp_path)
+
+
+@pytest.mark.slow
+def test_one_of_four_is_killed_and_two_go_on(tmp_path):
   folder = tmp_path / 'run'
   four = several_hosts.start(command(folder, **RUN), 4)
   _wait(folder, 1, four[2])
@@ -70,8 +84,12 @@ def test_any_number_of_hosts_goes_on_where_others_ended(tmp_path):
     assert code == 1
     line = errors.splitlines()[-1]
     assert line.startswith('error: Another host is gone; its own log says why.')
-  before = checkpoint.newest(folder)
+  _ends_as_alone(tmp_path)
 
+
+def _ends_as_alone(tmp_path):
+  """Two hosts go on until one of them is asked to stop; then one goes on."""
+  folder, before = tmp_path / 'run', checkpoint.newest(tmp_path / 'run')
   two = several_hosts.start(command(folder, **RUN), 2)
   _wait(folder, before + 1, two[1])
   two[1].terminate()
