@@ -14,8 +14,8 @@ Its non-iid variant, 4 classes or a little more per client:
         --config.data.partition=c_max --config.data.classes_per_client=4 \
         --config.data.sizes=unequal --workdir=runs/cifar10_c4
 
-With the switches of the official code (`recipes.py`), its gradient, its Adam and
-its average of masks:
+This is our recipe (`recipes.py`).  That of the official code has its weights'
+scale, its gradient, its Adam and its average of masks:
 
     python -m fedpm_jax.train --config=configs/cifar10.py:official
 """

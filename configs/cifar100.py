@@ -7,8 +7,8 @@ every round, 400 rounds.  Meant for a GPU.
     python -m fedpm_jax.train --config=configs/cifar100.py \
         --config.rounds=50 --workdir=runs/cifar100_50
 
-With the switches of the official code (`recipes.py`), its gradient, its Adam and
-its average of masks:
+This is our recipe (`recipes.py`).  That of the official code has its weights'
+scale, its gradient, its Adam and its average of masks:
 
     python -m fedpm_jax.train --config=configs/cifar100.py:official
 """

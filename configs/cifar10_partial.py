@@ -9,8 +9,8 @@ a GPU.
 
     python -m fedpm_jax.train --config=configs/cifar10_partial.py
 
-With the switches of the official code (`recipes.py`), its gradient, its Adam and
-its average of masks:
+This is our recipe (`recipes.py`).  That of the official code has its weights'
+scale, its gradient, its Adam and its average of masks:
 
     python -m fedpm_jax.train --config=configs/cifar10_partial.py:official
 """

@@ -1,5 +1,6 @@
 """Every experiment builds, and a round of it has the shapes it should."""
 
+import math
 import pathlib
 
 import jax
@@ -91,7 +92,9 @@ def test_the_official_recipe_has_the_official_switches(name):
   assert changed == {
     'fedpm.estimator': 'official',
     'fedpm.persistent_optimizer': True,
+    'fedpm.prior_weight': 0.0,
     'fedpm.soft_counts': True,
+    'weights.gain': math.e,
   }
   build.check(official)
   with pytest.raises(
@@ -184,7 +187,7 @@ def test_the_papers_size_has_the_official_adam():
   runs = load('sweeps/paper').get_sweep()
   trained = [run.config for run in runs if run.config.algorithm == 'fedpm']
   assert trained
-  official = load('cifar10').get_config()
+  official = load('cifar10').get_config('official')
   for config in trained:
     assert config.adam == official.adam
     assert config.optimizer == official.optimizer
