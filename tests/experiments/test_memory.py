@@ -65,7 +65,7 @@ def line_of(error):
   ('part', 'step', 'flag'),
   [
     ('engine', 'run_round', 'execution.chunk=1 instead of 2'),
-    ('_evaluate', 'evaluate', 'evaluation.batch_size=125 instead of 250'),
+    ('evaluation', 'evaluate', 'evaluation.batch_size=125 instead of 250'),
   ],
 )
 def test_a_round_and_an_evaluation_say_what_they_need(
@@ -75,7 +75,8 @@ def test_a_round_and_an_evaluation_say_what_they_need(
   if part == 'engine':
     monkeypatch.setattr(type(experiment.engine), 'run', raising(exhausted()))
   else:
-    monkeypatch.setattr(experiment, part, raising(exhausted()))
+    fails = experiment._evaluation._replace(results=raising(exhausted()))
+    monkeypatch.setattr(experiment, '_evaluation', fails)
   with pytest.raises(jax.errors.JaxRuntimeError) as caught:
     getattr(experiment, step)()
   line = line_of(caught.value)
