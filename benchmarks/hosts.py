@@ -37,7 +37,6 @@ def run(hosts: int, folder: pathlib.Path, flags: list[str]) -> dict[str, float]:
     '-m',
     'fedpm_jax.train',
     f'--workdir={folder}',
-    f'--config.execution.devices={devices}',
     *flags,
   ]
   joined = [f'--coordinator=localhost:{port}', f'--num_hosts={hosts}']

@@ -4,8 +4,8 @@ Isik et al., "Sparse random networks for communication-efficient federated
 learning", ICLR 2023.  CONV-4 (d = 1,933,258), 200 iid clients of 300 images,
 all of them in every round, 100 rounds.
 
-Meant for a GPU.  On a laptop, take 10 clients of 1,000 images (docs/results.md says
-what that gives):
+Meant for a GPU.  On a laptop, take 10 clients of 1,000 images (docs/results.md
+has such a run with an older recipe):
 
     python -m fedpm_jax.train --config=configs/mnist.py \
         --config.num_clients=10 --config.clients_per_round=10 \

@@ -112,12 +112,14 @@ def parse(
 
 
 def _keys(flags: Flags) -> dict[str, str]:
-  """The flags of the configuration, by their last words."""
+  """The flags of the configuration, by their whole names and last words."""
   from fedpm_jax.experiments import config
 
   if 'config' not in flags:
     return {}
-  return {path.rpartition('.')[2]: f'config.{path}' for path in config.KEYS}
+  whole = [f'config.{path}' for path in config.KEYS]
+  last_words = {path.rpartition('.')[2]: path for path in whole}
+  return last_words | {path: path for path in whole}
 
 
 def _value(name: str, word: str, default: Any) -> Any:
@@ -231,6 +233,7 @@ def line(error: Exception) -> str | None:
 
 
 def _told(error: Exception) -> str | None:
+  """What to say of it."""
   from fedpm_jax.experiments import memory
   from fedpm_jax.system.hosts import HostFailed
 

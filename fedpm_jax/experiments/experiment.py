@@ -99,11 +99,6 @@ class Experiment:
     machine.start_jax()
     hosts = Hosts()
     with hosts.all_or_none():
-      if config.clients_per_round < hosts.count:
-        raise ValueError(
-          f'config.clients_per_round = {config.clients_per_round} is fewer than'
-          f' the {hosts.count} hosts: each of them trains one client at least.'
-        )
       parts = build.Parts(
         dataset, model, algorithm, compressor, optimizer, clients
       )
@@ -116,6 +111,11 @@ class Experiment:
   def _build(self, config: Config, parts: build.Parts, hosts: Hosts) -> None:
     """All that a configuration stands for; ValueError where it makes no sense."""
     build.check(config, parts)
+    if config.clients_per_round < hosts.count:
+      raise ValueError(
+        f'config.clients_per_round = {config.clients_per_round} is fewer than the'
+        f' {hosts.count} hosts: each of them trains one client at least.'
+      )
     self.config = config.copy_and_resolve_references()
     self._module = parts.model
     self.dataset = build.dataset(config, parts)

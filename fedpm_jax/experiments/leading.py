@@ -1,9 +1,8 @@
 """A run on several hosts: host 0 leads and writes, the others follow.
 
 Host 0 alone reads and writes the files of the run, and so it decides what is
-next.  It tells
-the others before each step, and all of them take it.  A run on one host leads
-nobody.
+next.  It tells the others before each step, and all of them take it.  A run on
+one host leads nobody.
 """
 
 import contextlib
@@ -17,7 +16,7 @@ from fedpm_jax.simulation.rounds import Round
 from fedpm_jax.system import files
 from fedpm_jax.system.hosts import HostFailed, HostLost
 
-FOLLOWS = 'Host 0 writes all files and tells how far the run is.'
+FOLLOWS = 'Host 0 writes the files of the run and shows how far it is.'
 
 
 class Stopped(Exception):

@@ -87,7 +87,7 @@ class Hosts:
   """Who there is, and what they tell each other.
 
   Attributes:
-    index: of this host, from 0.  Host 0 writes all files.
+    index: of this host, from 0.  Host 0 writes the files of the run.
     count: how many there are.
     ended: whether an error has ended the run on all of them.
   """

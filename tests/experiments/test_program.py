@@ -31,6 +31,10 @@ from fedpm_jax.reports import records
     (['--config.data.partition=dirchlet'], "mean 'dirichlet'"),
     (['--confg=digits'], 'no flag --confg: did you mean --config'),
     (['--num_hosts=2'], 'Hosts need --coordinator=ADDRESS:PORT --num_hosts=N'),
+    (
+      ['--confg.rounds=3'],
+      'no flag --confg.rounds: did you mean --config.rounds?',
+    ),
     (['--round=3'], 'no flag --round: did you mean --config.rounds?'),
     (['--config=methods:fedmnr'], "got 'fedmnr'. Did you mean 'fedmrn'?"),
     (['--workdir'], '--workdir needs a value'),
