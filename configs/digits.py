@@ -10,11 +10,12 @@ What was chosen here, and why:
   better here than e / sqrt(fan_in).
 - Adam has a short memory, b1 = 0.3: a client makes 15 steps a round, and what
   the first ones did by chance is forgotten sooner.
-- Adam's eps is about as large as the gradient of a score usually is.  With the usual 1e-8 Adam moves every score by
-  about the learning rate, also where the gradient is noise, and each move costs
-  bits.  With a large eps a score moves as far as its gradient says.  The rate is
-  larger in return.  Against eps 1e-8 with rate 0.13: 30 % fewer bits up, 29 %
-  fewer down, the same accuracy over rounds 20 to 30 (docs/results.md has ten seeds).
+- Adam's eps is about as large as the gradient of a score usually is.  With the
+  usual 1e-8 Adam moves every score by about the learning rate, also where the
+  gradient is noise, and each move costs bits.  With a large eps a score moves
+  as far as its gradient says.  The rate is larger in return.  Against eps 1e-8
+  with rate 0.13: 30 % fewer bits up, 29 % fewer down, the same accuracy over
+  rounds 20 to 30 (docs/results.md has ten seeds).
 
 Rate and eps were chosen on a part of the training set (seeds 100 to 102).
 

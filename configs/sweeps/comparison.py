@@ -8,8 +8,8 @@ round, 30 rounds, iid.  All clients take part unless `participation` says less.
     python -m fedpm_jax.sweep --config=configs/sweeps/comparison.py --jobs=2
     python -m fedpm_jax.report --sweep=runs/comparison
 
-MNIST must have been prepared, docs/configuration.md says how; `--only data=digits` does
-without.
+MNIST must have been prepared, docs/configuration.md says how; `--only
+data=digits` does without.
 """
 
 import pathlib

@@ -12,7 +12,7 @@ from fedpm_jax.experiments.config import Config
 RECIPES: dict[str, dict[str, Any]] = {
   # The weights' scale of the paper's text, and a price for leaving the server's
   # theta.  With CONV-6 on a part of CIFAR-10: 4 points more of accuracy than
-  # with e and no price, at 41 % of the bits up and 54 % of those down
+  # with e and no price, at 39 % of the bits up and 51 % of those down
   # (docs/results.md, "Fewer bits").  At full size it has not been run.
   'ours': {'weights.gain': math.sqrt(2), 'fedpm.prior_weight': 0.012},
   # https://github.com/BerivanIsik/sparse-random-networks: the gradient has one

@@ -119,7 +119,8 @@ def test_every_method_is_named_and_fits_together(name):
 @pytest.mark.parametrize('path', sorted(FOLDER.glob('sweeps/*.py')))
 def test_every_sweep_reads(path):
   runs = sweeps.read(path)
-  assert {run.labels['method'] for run in runs} <= set(load('methods').METHODS)
+  names = {run.labels['method'].removesuffix('_official') for run in runs}
+  assert names <= set(load('methods').METHODS)
   assert f'--config=configs/sweeps/{path.name}' in path.read_text()
 
 
@@ -182,16 +183,24 @@ def test_bad_values(key, value, message):
     Experiment(config)
 
 
-def test_the_papers_size_has_the_official_adam():
+@pytest.mark.parametrize('recipe', ['ours', 'official'])
+def test_the_papers_size_has_both_recipes_of_cifar10(recipe):
   """Whatever the rows of methods.py set for the digits."""
   runs = load('sweeps/paper').get_sweep()
-  trained = [run.config for run in runs if run.config.algorithm == 'fedpm']
+  trained = [
+    run.config
+    for run in runs
+    if run.config.algorithm == 'fedpm'
+    and run.labels['method'].endswith('_official') == (recipe == 'official')
+  ]
   assert trained
-  official = load('cifar10').get_config('official')
+  expected = load('cifar10').get_config(recipe)
   for config in trained:
-    assert config.adam == official.adam
-    assert config.optimizer == official.optimizer
-    assert config.weights == official.weights
+    assert config.adam == expected.adam
+    assert config.optimizer == expected.optimizer
+    assert config.weights == expected.weights
+    assert config.fedpm.prior_weight == expected.fedpm.prior_weight
+    assert config.fedpm.soft_counts == expected.fedpm.soft_counts
 
 
 @pytest.mark.parametrize('method', load('methods').METHODS)
