@@ -94,7 +94,7 @@ def build(
     ),
     seed=0,
     num_clients=clients,
-    images=images,
+    inputs=images,
     labels=rng.integers(0, classes, count).astype(np.int32),
     mesh=rounds.make_mesh(clients),
     chunk=chunk,

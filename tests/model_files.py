@@ -45,7 +45,7 @@ def forged(spec, grouping, codec, payload):
   message = head + payload
   message += struct.pack('<I', zlib.crc32(payload + head))
   fields = spec._asdict()
-  del fields['value_range']
+  del fields['value_range'], fields['unscaled']
   description = {'spec': fields, 'grouping': grouping, 'codec': codec}
   return sealed(description | {'weights_sha256': '0' * 16}, message)
 

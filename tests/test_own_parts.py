@@ -100,7 +100,7 @@ def test_everything_may_be_ones_own(tmp_path):
   np.testing.assert_array_equal(loaded(images), model(images))
   right = np.argmax(loaded(images), axis=1) == parts['dataset'].y_test
   assert right.mean() > 0.8
-  with pytest.raises(ValueError, match='Expected float32 images'):
+  with pytest.raises(ValueError, match='Expected float32 inputs'):
     loaded(np.zeros((2, 6, 6, 2), np.uint8))
 
 

@@ -11,7 +11,7 @@ import optax
 from fedpm_jax import algorithms, compressors, masks
 from fedpm_jax.experiments import build, config_files
 from fedpm_jax.experiments import config as configs
-from fedpm_jax.models import network as networks
+from fedpm_jax.models import inputs
 from fedpm_jax.models.network import Network
 from fedpm_jax.prng import keys
 from fedpm_jax.protocol.method import compose
@@ -30,7 +30,7 @@ def network(seed=0):
   layout = masks.layout_of(params)
 
   def apply(params, images):
-    x = networks.normalise(images).reshape(len(images), -1)
+    x = inputs.normalise(images).reshape(len(images), -1)
     for i in range(2):
       layer = params[f'dense_{i}']
       x = x @ layer['kernel'] + layer['bias'].reshape(1, -1)
@@ -112,7 +112,7 @@ def engine_of(
     method,
     seed=0,
     num_clients=num_clients,
-    images=images,
+    inputs=images,
     labels=labels,
     mesh=rounds.make_mesh(clients_per_round),
     chunk=chunk,

@@ -130,9 +130,9 @@ def local_delta(
   """
   start, params = received
 
-  def gradient(params, images, labels, valid, step_key):
+  def gradient(params, inputs, labels, valid, step_key):
     apply = network.in_training(step_key)
-    loss = lambda p: local.mean_loss(apply, p, images, labels, valid)
+    loss = lambda p: local.mean_loss(apply, p, inputs, labels, valid)
     return jax.grad(loss, has_aux=True)(params)
 
   # Tensor by tensor: a flat vector would be cut and joined in every step.

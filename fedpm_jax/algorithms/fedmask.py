@@ -111,10 +111,10 @@ def deterministic(
     del uplink_key  # Whatever it is, training is the same.
     weights, scores = received
 
-    def gradient(scores, images, labels, valid, step_key):
+    def gradient(scores, inputs, labels, valid, step_key):
       apply = network.in_training(step_key)
       params = masks.unravel(layout, weights * mask_of(scores))
-      loss = lambda p: local.mean_loss(apply, p, images, labels, valid)
+      loss = lambda p: local.mean_loss(apply, p, inputs, labels, valid)
       grads, sums = jax.grad(loss, has_aux=True)(params)
       return masks.ravel(layout, grads) * weights * slope(scores), sums
 

@@ -76,13 +76,13 @@ def fedmrn(
       for bit in (False, True)
     )
 
-    def gradient(update, images, labels, valid, step):
+    def gradient(update, inputs, labels, valid, step):
       key, share = step
       value = masked(key, share, update, zero, one)
       loss = lambda flat: local.mean_loss(
         network.in_training(key),
         masks.unravel(network.layout, flat),
-        images,
+        inputs,
         labels,
         valid,
       )

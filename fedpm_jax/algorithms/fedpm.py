@@ -222,12 +222,12 @@ def _gradient_of_scores(
     regularizer: see `fedpm`.
   """
 
-  def gradient(scores, images, labels, valid, step_key):
+  def gradient(scores, inputs, labels, valid, step_key):
     theta = jax.tree.map(jax.nn.sigmoid, scores)
     q = jax.tree.map(masks.quantise, theta)
     params = jax.tree.map(jnp.multiply, weights, masks.sample(step_key, q))
     apply = network.in_training(step_key)
-    loss = lambda p: local.mean_loss(apply, p, images, labels, valid)
+    loss = lambda p: local.mean_loss(apply, p, inputs, labels, valid)
     grads, sums = jax.grad(loss, has_aux=True)(params)
     grads = masks.scores_gradient(grads, weights, theta, estimator=estimator)
     if regularizer:

@@ -28,7 +28,7 @@ class ClientBatches(NamedTuple):
   """What one client sees in a round.
 
   Attributes:
-    images: uint8 `[N, H, W, C]`, the whole training set, shared by all clients.
+    inputs: `[N, ...]`, the whole training set, shared by all clients.
     labels: int32 `[N]`.
     indices: int32 `[S, B]`, the client's examples in the order it visits them.
     valid: bool `[S, B]`, False on padding.
@@ -36,7 +36,7 @@ class ClientBatches(NamedTuple):
       None where it is always 1.
   """
 
-  images: jax.Array
+  inputs: jax.Array
   labels: jax.Array
   indices: jax.Array
   valid: jax.Array
@@ -71,16 +71,16 @@ def sums(logits: jax.Array, labels: jax.Array, valid: jax.Array) -> Sums:
 def mean_loss(
   apply: Callable[[Any, jax.Array], jax.Array],
   params: chex.ArrayTree,
-  images: jax.Array,
+  inputs: jax.Array,
   labels: jax.Array,
   valid: jax.Array,
 ) -> tuple[jax.Array, Sums]:
   """Mean cross-entropy of a padded batch, and its sums, for `jax.grad`."""
-  total = sums(apply(params, images), labels, valid)
+  total = sums(apply(params, inputs), labels, valid)
   return total.loss / jnp.maximum(total.examples, 1), total
 
 
-# (variables, images [B, ...], labels [B], valid [B], what its step has: a key)
+# (variables, inputs [B, ...], labels [B], valid [B], what its step has: a key)
 #   -> (gradient, a tree like the variables; Sums)
 Gradient = Callable[..., tuple[jax.Array, Sums]]
 
@@ -122,7 +122,7 @@ def train(
     at = real_steps[i]
     grads, total = gradient(
       variables,
-      batches.images[batches.indices[at]],
+      batches.inputs[batches.indices[at]],
       batches.labels[batches.indices[at]],
       batches.valid[at],
       jax.tree.map(lambda rows: rows[at], each_step),

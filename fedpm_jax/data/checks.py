@@ -14,15 +14,17 @@ from zlib_ng import zlib_ng
 from fedpm_jax.data.sources import Dataset
 from fedpm_jax.system import text
 
-# Images that use less of their range look all alike to a network.
+# Inputs that use less of their range look all alike to a network.
 _LEAST_SHARE = 0.02
+_LARGEST = 1e6  # of rows that nobody scales
 
 
 def checked(dataset: Dataset) -> Dataset:
   """The data set with plain types and labels as int32, if it can be trained on.
 
   Images are uint8, or float32 with a stated `value_range`; both are scaled to
-  [-1, 1] inside the network, from [0, 255] or from that range.
+  [-1, 1] inside the network, from [0, 255] or from that range.  Tokens, int32,
+  and rows of a table, float32, reach the module as they are.
 
   Raises:
     ValueError: a type, a shape, a value or a label that cannot be meant.
@@ -43,18 +45,18 @@ def checked(dataset: Dataset) -> Dataset:
       f'num_classes must be at least 2, got {dataset.num_classes}.'
     )
   for split in ('train', 'test'):
-    images, labels = (getattr(dataset, f'{x}_{split}') for x in 'xy')
-    _check_images(f'x_{split}', images, dataset.value_range)
+    inputs, labels = (getattr(dataset, f'{x}_{split}') for x in 'xy')
+    _check_inputs(f'x_{split}', inputs, dataset.value_range)
     _check_labels(f'y_{split}', labels, dataset.num_classes)
-    if len(images) != len(labels):
+    if len(inputs) != len(labels):
       raise ValueError(
-        f'x_{split} and y_{split} must be equally long, got {len(images)} images'
+        f'x_{split} and y_{split} must be equally long, got {len(inputs)} inputs'
         f' and {len(labels)} labels.'
       )
   train, test = dataset.x_train, dataset.x_test
   if (train.shape[1:], train.dtype) != (test.shape[1:], test.dtype):
     raise ValueError(
-      'x_train and x_test must be alike, got images of'
+      'x_train and x_test must be alike, got inputs of'
       f' {train.dtype} {train.shape[1:]} and {test.dtype} {test.shape[1:]}.'
     )
   return dataset._replace(
@@ -118,16 +120,58 @@ def checksum(arrays: Iterable[np.ndarray]) -> str:
   return f'{crc:08x}'
 
 
-def _check_images(
-  name: str, images: np.ndarray, value_range: tuple[float, float] | None
+def _check_inputs(
+  name: str, inputs: np.ndarray, value_range: tuple[float, float] | None
 ) -> None:
-  """ValueError unless these are images `[N, H, W, C]` of a known scale."""
-  if not isinstance(images, np.ndarray) or images.ndim != 4:
-    got = getattr(images, 'shape', type(images).__name__)
-    hint = f': use {name}[..., None]' if np.shape(got) == (3,) else ''
-    raise ValueError(f'{name} must be an array [N, H, W, C], got {got}{hint}.')
-  if 0 in images.shape:
-    raise ValueError(f'{name} must not be empty, got shape {images.shape}.')
+  """ValueError unless these can be meant as images, rows or tokens."""
+  if not isinstance(inputs, np.ndarray) or inputs.ndim < 2:
+    got = getattr(inputs, 'shape', type(inputs).__name__)
+    raise ValueError(
+      f'{name} must be an array: images [N, H, W, C], rows [N, F] or tokens'
+      f' [N, L], got {got}.'
+    )
+  if 0 in inputs.shape:
+    raise ValueError(f'{name} must not be empty, got shape {inputs.shape}.')
+  if inputs.ndim == 4:
+    _check_layout(name, inputs)
+  if inputs.dtype == np.uint8:
+    if value_range is not None:
+      raise ValueError(
+        f'{name} is uint8, whose range is [0, 255]: leave value_range out, got'
+        f' {value_range}.'
+      )
+    _warn_if_flat(name, inputs, (0, 255))
+  elif inputs.dtype == np.float32 and value_range is not None:
+    _check_range(name, inputs, value_range)
+  elif inputs.dtype == np.int32 and value_range is None:
+    if inputs.min() < 0:
+      raise ValueError(
+        f'{name} are tokens, which must be at least 0, got {inputs.min()}: pad'
+        ' with a token of its own.'
+      )
+  elif inputs.dtype == np.float32 and inputs.ndim != 4:
+    # Squares of larger ones leave float32 in the first layer.
+    if not np.abs(inputs).max() <= _LARGEST:  # NaN is not either.
+      raise ValueError(
+        f'{name} must be finite and within +-{_LARGEST:g}, got values from'
+        f' {inputs.min()} to {inputs.max()}. Rows reach the model as they are:'
+        ' standardise them, or give value_range=(low, high).'
+      )
+  else:
+    casts = {'f': 'float32', 'i': 'int32', 'u': 'int32'}
+    cast, hint = casts.get(inputs.dtype.kind), ''
+    if cast not in (None, inputs.dtype):
+      hint = f': use {name}.astype(np.{cast})'
+    raise ValueError(
+      f'{name} must be uint8, or float32 with Dataset(..., value_range=(low,'
+      ' high)), or, without a range and not scaled, int32 tokens or float32 rows'
+      f' [N, F]; got {inputs.dtype} {list(inputs.shape)} with value_range ='
+      f' {value_range}{hint}.'
+    )
+
+
+def _check_layout(name: str, images: np.ndarray) -> None:
+  """ValueError, or a warning, where images seem to be `[N, C, H, W]`."""
   _, height, width, channels = images.shape
   if height in (1, 3) and channels == width and channels > 4:
     raise ValueError(
@@ -143,46 +187,39 @@ def _check_images(
       channels,
       name,
     )
-  if images.dtype == np.uint8:
-    if value_range is not None:
-      raise ValueError(
-        f'{name} is uint8, whose range is [0, 255]: leave value_range out, got'
-        f' {value_range}.'
-      )
-    _warn_if_flat(name, images, (0, 255))
-    return
-  if images.dtype != np.float32 or value_range is None:
-    raise ValueError(
-      f'{name} must be uint8, or float32 with Dataset(..., value_range=(low,'
-      f' high)), got {images.dtype} with value_range = {value_range}.'
-    )
+
+
+def _check_range(
+  name: str, inputs: np.ndarray, value_range: tuple[float, float]
+) -> None:
+  """ValueError where inputs leave their range."""
   low, high = value_range
   # NaN fails both comparisons.
-  if not (low < high and images.min() >= low and images.max() <= high):
+  if not (low < high and inputs.min() >= low and inputs.max() <= high):
     raise ValueError(
       f'{name} must lie in value_range = {value_range}, low below high, got'
-      f' values from {images.min()} to {images.max()}.'
+      f' values from {inputs.min()} to {inputs.max()}.'
     )
-  _warn_if_flat(name, images, value_range)
+  _warn_if_flat(name, inputs, value_range)
 
 
 def _warn_if_flat(
-  name: str, images: np.ndarray, value_range: tuple[float, float]
+  name: str, inputs: np.ndarray, value_range: tuple[float, float]
 ) -> None:
-  """Warns of images that use next to nothing of their range.
+  """Warns of inputs that use next to nothing of their range.
 
   They were scaled to [0, 1] and are said to be [0, 255], most of the time.
   """
   low, high = value_range
-  used = float(images.max()) - float(images.min())
+  used = float(inputs.max()) - float(inputs.min())
   if used < _LEAST_SHARE * (high - low):
     logging.warning(
-      '%s has values from %g to %g of [%g, %g], and its images will look all'
+      '%s has values from %g to %g of [%g, %g], and its inputs will look all'
       ' alike. If they are scaled to [0, 1], make them float32 with'
       ' value_range=(0.0, 1.0).',
       name,
-      images.min(),
-      images.max(),
+      inputs.min(),
+      inputs.max(),
       low,
       high,
     )

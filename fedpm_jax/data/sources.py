@@ -38,17 +38,22 @@ _DECODE_CHUNK = 500
 
 
 class Dataset(NamedTuple):
-  """A classification data set of images, in the order of its files.
+  """A classification data set, in the order of its files.
+
+  Images are uint8, or floats with a range, and are scaled to [-1, 1].  Rows of
+  a table and tokens reach the module as they are.
 
   Attributes:
     name: as given to `load`.
-    x_train: `[N, H, W, C]`, uint8, or float32 with a `value_range`.
+    x_train: `[N, H, W, C]`, uint8, or float32 with a `value_range`; or int32
+      tokens `[N, L]`; or float32 rows `[N, F]`; or whatever `[N, ...]` of these
+      types a module of one's own takes.
     y_train: int32 `[N]`, in [0, num_classes).
     x_test: `[N_test, H, W, C]`, of the same type.
     y_test: int32 `[N_test]`, in [0, num_classes).
     num_classes: how many classes a label may name.
-    value_range: (low, high) of float images, which are scaled from it to
-      [-1, 1]; None where they are uint8, scaled from [0, 255].
+    value_range: (low, high) of floats that are scaled from it to [-1, 1]; None
+      of uint8, which is scaled from [0, 255], and of what is not scaled.
   """
 
   name: str

@@ -26,7 +26,7 @@ from fedpm_jax.experiments import evaluation, options, own_parts, stopping
 from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.schedules import SCHEDULES, Factor
 from fedpm_jax.masks import Layout
-from fedpm_jax.models import lowering
+from fedpm_jax.models import inputs, lowering
 from fedpm_jax.models import network as networks
 from fedpm_jax.models.network import Network
 from fedpm_jax.protocol import robust
@@ -39,7 +39,7 @@ class Parts(NamedTuple):
 
   Attributes:
     dataset: arrays; see `Dataset`.
-    model: a Flax module, images `[B, H, W, C]` in [-1, 1] to logits.
+    model: a Flax module, inputs `[B, ...]` to logits; images come in [-1, 1].
     algorithm: an `Algorithm`, or a function like the rows of `ALGORITHMS`.
     compressor: a `Compressor`, or a function like the rows of `COMPRESSORS`.
     optimizer: an optax transformation that needs nothing but gradients.
@@ -250,15 +250,15 @@ def spec(
   config: Config, data: Dataset, parts: Parts = NO_PARTS
 ) -> networks.Spec:
   """What determines the random network."""
-  height, width, channels = data.x_train.shape[1:]
   return networks.Spec(
     model=_names(config, parts)['model'],
-    image_shape=(height, width, channels),
+    image_shape=data.x_train.shape[1:],
     num_classes=data.num_classes,
     seed=config.seed,
     weight_kind=config.weights.kind,
     weight_gain=config.weights.gain,
     value_range=data.value_range,
+    unscaled=inputs.kind(data.x_train.dtype, data.value_range),
   )
 
 

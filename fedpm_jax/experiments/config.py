@@ -45,7 +45,7 @@ KEYS: dict[str, Option] = {
   'num_clients': option(10, 'M, the population', 1),
   'clients_per_round': option(10, 'K, drawn without replacement', 1),
   'local_epochs': option(3, 'epochs of a client in a round', 1),
-  'batch_size': option(32, 'B, images a local step', 1),
+  'batch_size': option(32, 'B, examples a local step', 1),
   'model': option(
     'conv4', 'conv2, conv4, conv6, conv8, conv10, cnn, lenet, resnet18 or vit'
   ),
@@ -118,7 +118,7 @@ KEYS: dict[str, Option] = {
     decides=False,
   ),
   'evaluation.batch_size': option(
-    250, 'test images at a time', 1, decides=False
+    250, 'test examples at a time', 1, decides=False
   ),
   'evaluation.masks': option(
     1,

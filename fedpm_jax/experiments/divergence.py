@@ -1,7 +1,7 @@
 """Why training has diverged, as far as looking tells.
 
-Labels and the type and range of images are checked when a run is built, so that
-what is left is how images are scaled, the weights, and the learning rate.
+Labels and the type and range of inputs are checked when a run is built, so that
+what is left is how inputs are scaled, the weights, and the learning rate.
 """
 
 import jax
@@ -11,10 +11,10 @@ import numpy as np
 from fedpm_jax import masks
 from fedpm_jax.data.sources import Dataset
 from fedpm_jax.experiments.config import Config
-from fedpm_jax.models import network as networks
+from fedpm_jax.models import inputs
 from fedpm_jax.models.network import Network
 
-_IMAGES = 64  # that are looked at
+_INPUTS = 64  # that are looked at
 _LARGE = 1e4  # outputs of a network that nobody has trained
 
 
@@ -28,30 +28,37 @@ def cause(
 
   Args:
     config: of the run.
-    dataset: whose training images are looked at.
+    dataset: whose first training inputs are looked at.
     network: that was trained.
     params: of the mean network before the first round, `[d]`.
   """
-  images = jnp.asarray(dataset.x_train[:_IMAGES])
-  scaled = networks.normalise(images, dataset.value_range)
+  given = jnp.asarray(dataset.x_train[:_INPUTS])
+  unscaled = inputs.kind(given.dtype, dataset.value_range)
+  scaled = inputs.normalise(given, dataset.value_range, unscaled)
   if not np.isfinite(scaled).all():
     return (
-      'The images are the cause: scaled from value_range ='
+      'The inputs are the cause: scaled from value_range ='
       f' {dataset.value_range} to [-1, 1] they are not finite in float32. Give'
-      ' images and range in other units.'
+      ' inputs and range in other units.'
     )
-  outputs = network.apply(masks.unravel(network.layout, params), images)
+  outputs = network.apply(masks.unravel(network.layout, params), given)
   largest = float(np.abs(outputs).max())
+  if unscaled == 'int32' and not np.isfinite(largest):
+    return (
+      'The tokens are the likely cause: before any training the network makes'
+      f' outputs that are not finite, and the largest token is {given.max()}. An'
+      ' nn.Embed gives NaN for a token that is not below its num_embeddings.'
+    )
   if not largest <= _LARGE:
     return (
       'The weights are the cause: before any training the network makes outputs'
-      f' of {largest:.3g} of the first {len(images)} images. Lower'
+      f' of {largest:.3g} of the first {len(given)} inputs. Lower'
       f' config.weights.gain = {config.weights.gain:g}, or scale the activations'
       ' of a model of your own.'
     )
   optimizer = config.optimizer
   return (
-    'The steps are the likely cause: labels and images are in their ranges, and'
+    'The steps are the likely cause: labels and inputs are in their ranges, and'
     f' before training the largest output was {largest:.3g}. Lower'
     f' config.optimizer.learning_rate = {optimizer.learning_rate:g} (of'
     f' {optimizer.name}; of dense methods also server_learning_rate), or see the'

@@ -53,20 +53,20 @@ def every(
   config: Config,
   algorithm: Algorithm,
   *,
-  test_images: int,
+  test_examples: int,
   client_examples: list[np.ndarray],
 ) -> int:
   """After each how many rounds the networks are evaluated.
 
   Where the configuration leaves it open, it follows from counted passes of
-  images through the network, never from a clock: the same rounds are evaluated
+  examples through the network, never from a clock: the same rounds are evaluated
   on every machine.  Coding, which a round has besides, makes evaluations cost
   less than is counted.
 
   Args:
     config: of the run.
     algorithm: whose networks are evaluated.
-    test_images: of the test set.
+    test_examples: of the test set.
     client_examples: M arrays.
 
   Returns:
@@ -80,7 +80,7 @@ def every(
   )
   trained = config.clients_per_round * steps * config.batch_size
   passes = _PASSES_OF_TRAINING * trained
-  return -(-_ROUNDS_TO_ONE * networks * test_images // passes)
+  return -(-_ROUNDS_TO_ONE * networks * test_examples // passes)
 
 
 class Evaluation(NamedTuple):

@@ -58,7 +58,7 @@ class Experiment:
   Attributes:
     config: of the run.
     description: the nested dict that determines the run, as it is written.
-    dataset: images and labels; with `config.data.validation` its test set is the
+    dataset: inputs and labels; with `config.data.validation` its test set is the
       part of the training set that is held out.
     client_examples: M arrays, the indices of the examples of each client.
     spec: what determines the random network.
@@ -136,7 +136,7 @@ class Experiment:
       build.method(config, network, parts),
       seed=config.seed,
       num_clients=config.num_clients,
-      images=self.dataset.x_train,
+      inputs=self.dataset.x_train,
       labels=self.dataset.y_train,
       mesh=make_mesh(of_a_host, max_devices=config.execution.devices),
       chunk=config.execution.chunk,
@@ -149,7 +149,7 @@ class Experiment:
     self.evaluate_every = evaluation.every(
       config,
       self.engine.method.algorithm,
-      test_images=len(self.dataset.y_test),
+      test_examples=len(self.dataset.y_test),
       client_examples=self.client_examples,
     )
     self._evaluation = evaluation.make(

@@ -8,13 +8,13 @@ from fedpm_jax.experiments.config import Config
 
 EXHAUSTED = 'RESOURCE_EXHAUSTED'  # XLA's word for it, in its messages
 # Memory of a round grows with how many clients are vectorised, then with how
-# many images each of them has; that of an evaluation with its own images.
+# many examples each of them has; that of an evaluation with its own ones.
 _TRAINING = ('execution.chunk', 'batch_size', 'evaluation.batch_size')
 _EVALUATION = ('evaluation.batch_size', 'execution.chunk', 'batch_size')
 _HEAD = 'Less memory is needed with '  # tells our notes from those of JAX
 _EFFECT = {
   'execution.chunk': 'fewer clients are vectorised, and rounds take longer',
-  'batch_size': 'the images of a local step, which makes it another run',
+  'batch_size': 'the examples of a local step, which makes it another run',
   'evaluation.batch_size': 'which changes no number, so the run goes on',
 }
 
@@ -49,7 +49,7 @@ def advice(config: Config, *, evaluates: bool = False) -> str:
     size = configs.get(config, path)
     if size > 1:
       return f'{_HEAD}--config.{path}={size // 2} instead of {size}: {_EFFECT[path]}.'
-  return f'{_HEAD}another config.model alone: batches have one image already.'
+  return f'{_HEAD}another config.model alone: batches have one example already.'
 
 
 def told(error: BaseException) -> str:

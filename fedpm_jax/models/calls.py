@@ -32,31 +32,31 @@ def modes(module: nn.Module) -> Modes:
 
 
 def check(
-  module: nn.Module, image: jax.ShapeDtypeStruct, num_classes: int
+  module: nn.Module, one: jax.ShapeDtypeStruct, num_classes: int
 ) -> None:
   """ValueError unless a module of one's own can be masked.
 
   Args:
     module: of one's own.
-    image: shape and type of a batch of one image.
+    one: shape and type of a batch of one input.
     num_classes: of the logits.
   """
   name, told = type(module).__name__, modes(module)
   key = jax.random.key(0)
 
-  def both(key, image):
-    variables = module.init(key, image, **told.evaluation)
-    logits = module.apply(variables, image, **told.evaluation)
+  def both(key, given):
+    variables = module.init(key, given, **told.evaluation)
+    logits = module.apply(variables, given, **told.evaluation)
     if told.training:
-      module.apply(variables, image, **told.training, rngs={'dropout': key})
+      module.apply(variables, given, **told.training, rngs={'dropout': key})
     return variables, logits
 
   try:
-    variables, logits = jax.eval_shape(both, key, image)
+    variables, logits = jax.eval_shape(both, key, one)
   except (flax_errors.FlaxError, TypeError) as error:
     reason = str(error).partition('(http')[0].strip()
     raise ValueError(
-      f'{name} must be a pure function of parameters and images: {reason} (An'
+      f'{name} must be a pure function of parameters and inputs: {reason} (An'
       " argument 'train' or 'deterministic' is allowed: dropout must be off in"
       ' evaluation.)'
     ) from error
@@ -70,5 +70,5 @@ def check(
   if getattr(logits, 'shape', None) != (1, num_classes):
     raise ValueError(
       f'{name} must return logits [B, num_classes = {num_classes}], got'
-      f' {logits} for one image.'
+      f' {logits} for one input.'
     )

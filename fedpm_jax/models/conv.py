@@ -8,9 +8,10 @@ and dense_0, dense_1, dense_2, each with a kernel and a bias.
 """
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
-from fedpm_jax.models import dense
+from fedpm_jax.models import dense, inputs
 from fedpm_jax.models import lowering as lowerings
 
 WIDTHS = (64, 128, 256, 512, 1024)  # of the pairs of convolutions, in order
@@ -18,7 +19,7 @@ DENSE_WIDTHS = (256, 256)
 
 
 class ConvNet(nn.Module):
-  """A small VGG network; a pure function of its parameters and images.
+  """A small VGG network; a pure function of its parameters and inputs.
 
   Attributes:
     widths: outputs of the convolutions, an even number of them.
@@ -34,10 +35,10 @@ class ConvNet(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Logits of images.
+    """Logits of images; without convolutions, of rows of a table too.
 
     Args:
-      x: [B, H, W, C] float32.
+      x: [B, H, W, C] float32; without convolutions [B, ...].
 
     Returns:
       [B, num_classes].
@@ -47,23 +48,19 @@ class ConvNet(nn.Module):
     """
     if len(self.widths) % 2:
       raise ValueError(f'widths: got {self.widths}, expected pairs')
-    pools = len(self.widths) // 2
-    if x.ndim != 4 or min(x.shape[1:3]) < 2**pools:
-      raise ValueError(
-        f'images: got shape {x.shape}, expected [B, H, W, C] with H and W at '
-        f'least {2**pools}, for {pools} pools'
-      )
+    if self.widths or not jnp.issubdtype(x.dtype, jnp.floating):
+      inputs.check_images(x, 2 ** (len(self.widths) // 2))  # A pool a pair.
     # Two at a time: a pair ends with a pool, and `conv_pair` groups its images.
     for i in range(0, len(self.widths), 2):
-      pair, inputs = [], x.shape[-1]
+      pair, channels = [], x.shape[-1]
       for j in (i, i + 1):
-        shape = (3, 3, inputs, self.widths[j])
+        shape = (3, 3, channels, self.widths[j])
         pair.append(_Parameters(shape, name=f'conv_{j}')())
-        inputs = self.widths[j]
+        channels = self.widths[j]
       x = lowerings.conv_pair(x, pair, lowering=self.lowering)
     x = x.reshape(x.shape[0], -1)
     for i, width in enumerate((*self.dense_widths, self.num_classes)):
-      # The first dense layer sees images, or the ReLU of a convolution.
+      # The first dense layer sees inputs, or the ReLU of a convolution.
       x = nn.relu(x) if i else x
       kernel, bias = _Parameters((x.shape[-1], width), name=f'dense_{i}')()
       x = dense.product(x, kernel) + bias[None]

@@ -19,7 +19,7 @@ import numpy as np
 from flax import linen as nn
 
 from fedpm_jax import masks, models
-from fedpm_jax.models import calls, layers, parameters
+from fedpm_jax.models import calls, inputs, layers, parameters
 from fedpm_jax.models import lowering as lowerings
 from fedpm_jax.prng import keys
 from fedpm_jax.system import xla
@@ -32,22 +32,25 @@ class Spec(NamedTuple):
 
   Attributes:
     model: a key of `models.MODELS`, or how a module of one's own prints.
-    image_shape: (H, W, C) of its inputs.
+    image_shape: of one input, (H, W, C) of an image.
     num_classes: the number of logits.
     seed: of the frozen weights, in [0, 2^32).
     weight_kind: a key of `masks.WEIGHTS`.
     weight_gain: their standard deviation is gain / sqrt(fan_in).
-    value_range: the range that float images are scaled from; None: images are
-      uint8.
+    value_range: the range that float inputs are scaled from; None: inputs are
+      uint8, or `unscaled`.
+    unscaled: the type of inputs that the module gets as they are, 'float32'
+      (rows of a table) or 'int32' (tokens); '' where they are scaled.
   """
 
   model: str
-  image_shape: tuple[int, int, int]
+  image_shape: tuple[int, ...]
   num_classes: int
   seed: int
   weight_kind: str
   weight_gain: float
   value_range: tuple[float, float] | None = None
+  unscaled: str = ''
 
 
 class Network(NamedTuple):
@@ -55,13 +58,13 @@ class Network(NamedTuple):
 
   Attributes:
     layout: where its parameters lie in the flat vector.
-    apply: (params as nested dict, images `[B, H, W, C]`) -> logits
-      `[B, classes]`; images are as in the data set, not yet scaled.
+    apply: (params as nested dict, inputs `[B, ...]`) -> logits `[B, classes]`;
+      inputs are as in the data set, not yet scaled.
     weights: () -> frozen weights `[d]`, regenerated at every call.
     compiler_options: for the outermost `jax.jit` around the two.
     frozen: the parameters that are not masked, by their paths; `apply` knows
       them.  See `models.parameters`.
-    dropping: (key, params, images) -> logits, where the module does something
+    dropping: (key, params, inputs) -> logits, where the module does something
       else in training than in evaluation, see `models.calls`; None where not.
   """
 
@@ -86,21 +89,6 @@ class Network(NamedTuple):
     return functools.partial(self.dropping, key)
 
 
-def normalise(
-  images: jax.Array, value_range: tuple[float, float] | None = None
-) -> jax.Array:
-  """Images to float32 in [-1, 1].
-
-  Args:
-    images: uint8, scaled as (x / 255 - 0.5) / 0.5; or float32.
-    value_range: of float images; None where they are uint8.
-  """
-  if value_range is None:
-    return images.astype(jnp.float32) * (2 / 255) - 1
-  low, high = value_range
-  return (images - low) * (2 / (high - low)) - 1
-
-
 def build(
   spec: Spec,
   *,
@@ -114,8 +102,9 @@ def build(
   Args:
     spec: see `Spec`.
     module: a Flax module of one's own, in place of the one that the
-      specification names: images `[B, H, W, C]` float32 in [-1, 1] to logits
-      `[B, num_classes]`; see `models.calls`.
+      specification names: inputs `[B, ...]`, float32 in [-1, 1] or as
+      `Spec.unscaled` has them, to logits `[B, num_classes]`; see
+      `models.calls`.
     lowering: how convolutions are computed, those of `nn.Conv` in a module of
       one's own too; see `models.lowering` and `models.layers`.
     dtype: the type of activations and matrix products, a key of `DTYPES`.
@@ -135,30 +124,32 @@ def build(
     raise ValueError(f'dtype must be one of {list(DTYPES)}, got {dtype!r}.')
   lowering = lowerings.resolve(lowering, dtype=dtype)
   _check(spec)
+  one = inputs.given(spec.image_shape, spec.unscaled)
   if module is None:
     module = _named(spec, lowering)
   else:
-    calls.check(module, _one_image(spec), spec.num_classes)
-  layout, frozen = parameters.of(
-    module, _one_image(spec), most_others=most_others
-  )
+    calls.check(module, one, spec.num_classes)
+  layout, frozen = parameters.of(module, one, most_others=most_others)
 
-  def call(params: Any, images: jax.Array, **options: Any) -> jax.Array:
-    cast = lambda x: x.astype(DTYPES[dtype])
-    scaled = normalise(images, spec.value_range)
+  def cast(x: jax.Array) -> jax.Array:
+    is_float = jnp.issubdtype(x.dtype, jnp.floating)  # Tokens stay integers.
+    return x.astype(DTYPES[dtype]) if is_float else x
+
+  def call(params: Any, given: jax.Array, **options: Any) -> jax.Array:
+    scaled = inputs.normalise(given, spec.value_range, spec.unscaled)
     params = parameters.merged(params, parameters.constants(frozen))
-    params, images = jax.tree.map(cast, (params, scaled))
+    params, scaled = jax.tree.map(cast, (params, scaled))
     with layers.lowered(lowering):
-      logits: Any = module.apply({'params': params}, images, **options)
+      logits: Any = module.apply({'params': params}, scaled, **options)
     return logits.astype(jnp.float32)
 
   modes = calls.modes(module)
 
-  def apply(params: Any, images: jax.Array) -> jax.Array:
-    return call(params, images, **modes.evaluation)
+  def apply(params: Any, given: jax.Array) -> jax.Array:
+    return call(params, given, **modes.evaluation)
 
-  def dropping(key: jax.Array, params: Any, images: jax.Array) -> jax.Array:
-    return call(params, images, **modes.training, rngs={'dropout': key})
+  def dropping(key: jax.Array, params: Any, given: jax.Array) -> jax.Array:
+    return call(params, given, **modes.training, rngs={'dropout': key})
 
   def weights() -> jax.Array:
     key = keys.words(spec.seed, keys.Purpose.WEIGHTS)
@@ -209,10 +200,6 @@ def _listed(values: dict[str, Any]) -> str:
   return ', '.join(f'{name}={described(x)}' for name, x in values.items())
 
 
-def _one_image(spec: Spec) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.float32)
-
-
 def _named(spec: Spec, lowering: str) -> nn.Module:
   """The module of a row of `models.MODELS`."""
   if spec.model not in models.MODELS:
@@ -241,6 +228,13 @@ def _check(spec: Spec) -> None:
       raise ValueError(
         f'value_range must be (low, high), got {spec.value_range}.'
       )
+  if spec.unscaled not in ('', *inputs.UNSCALED) or (
+    spec.unscaled and spec.value_range is not None
+  ):
+    raise ValueError(
+      f"unscaled must be one of {inputs.UNSCALED}, without a value_range, or '',"
+      f' got {spec.unscaled!r} with value_range = {spec.value_range}.'
+    )
   if not 0 <= spec.seed < 2**32:
     raise ValueError(f'seed must lie in [0, 2^32), got {spec.seed}.')
   if spec.num_classes < 2:

@@ -51,21 +51,21 @@ class Parameters(NamedTuple):
 
 def of(
   module: nn.Module,
-  image: jax.ShapeDtypeStruct,
+  one: jax.ShapeDtypeStruct,
   *,
   most_others: int = MOST_OTHERS,
 ) -> Parameters:
   """Divides the parameters of a module.
 
   Args:
-    module: a pure function of parameters and images.
-    image: shape and type of a batch of one image.
+    module: a pure function of parameters and inputs.
+    one: shape and type of a batch of one input.
     most_others: numbers in all parameters that are not of layers.
 
   Raises:
     ValueError: nothing can be masked, or too much is not of layers.
   """
-  shapes, fan_ins = _shapes(module, image)
+  shapes, fan_ins = _shapes(module, one)
   others = [name for name in shapes if not _is_of_a_layer(name, shapes)]
   total = sum(math.prod(shapes[name]) for name in others)
   if total > most_others:
@@ -74,7 +74,7 @@ def of(
       f' or biases of layers, expected at most {most_others:,}:'
       f' {_listed(others)}.'
     )
-  frozen = _frozen(module, image, others) if others else {}
+  frozen = _frozen(module, one, others) if others else {}
   fan_ins |= {name: 1 for name in others if name not in frozen}
   masked = {name: s for name, s in shapes.items() if name not in frozen}
   if not masked:
@@ -167,7 +167,7 @@ def _is_of_a_layer(name: str, shapes: dict[str, tuple[int, ...]]) -> bool:
 
 
 def _shapes(
-  module: nn.Module, image: jax.ShapeDtypeStruct
+  module: nn.Module, one: jax.ShapeDtypeStruct
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
   """Shapes by path, and the fan-ins that a kernel's shape does not tell."""
   fan_ins, told = {}, calls.modes(module).evaluation
@@ -185,9 +185,9 @@ def _shapes(
 
   # A function of its own: JAX does not trace the same one twice, and then
   # nothing would be noted.
-  init = lambda key, image: module.init(key, image, **told)['params']
+  init = lambda key, given: module.init(key, given, **told)['params']
   with nn.intercept_methods(note):
-    params = jax.eval_shape(init, jax.random.key(0), image)
+    params = jax.eval_shape(init, jax.random.key(0), one)
   return {name: tuple(x.shape) for name, x in _flat(params).items()}, fan_ins
 
 
@@ -219,24 +219,26 @@ _FAN_INS = {
 
 
 def _frozen(
-  module: nn.Module, image: jax.ShapeDtypeStruct, names: list[str]
+  module: nn.Module, one: jax.ShapeDtypeStruct, names: list[str]
 ) -> dict[str, np.ndarray]:
   """The values of those tensors that do not depend on the initial key."""
 
   told = calls.modes(module).evaluation
 
-  # The kernels and the images' way through the network are not computed.
+  # The kernels and the inputs' way through the network are not computed.
   @jax.jit
   def values(key):
-    zeros = jnp.zeros(image.shape)
+    zeros = jnp.zeros(one.shape, one.dtype)
     params = _flat(module.init(key, zeros, **told)['params'])
     return {name: params[name] for name in names}
 
-  one, other = (jax.device_get(values(jax.random.key(seed))) for seed in (0, 1))
+  first, second = (
+    jax.device_get(values(jax.random.key(seed))) for seed in (0, 1)
+  )
   return {
-    name: np.asarray(one[name], np.float32)
+    name: np.asarray(first[name], np.float32)
     for name in names
-    if np.array_equal(one[name], other[name], equal_nan=True)
+    if np.array_equal(first[name], second[name], equal_nan=True)
   }
 
 

@@ -15,6 +15,8 @@ stay frozen at 1 and 0; see `models.parameters`.
 import jax
 from flax import linen as nn
 
+from fedpm_jax.models import inputs
+
 WIDTHS = (64, 128, 256, 512)
 
 
@@ -42,7 +44,11 @@ class ResNet(nn.Module):
 
     Returns:
       [B, num_classes].
+
+    Raises:
+      ValueError: these are no images.
     """
+    inputs.check_images(x)
     x = nn.relu(self._norm(_conv(self.widths[0], 3, 1, 'stem')(x), 'stem_norm'))
     for i, width in enumerate(self.widths):
       for j in range(self.blocks):

@@ -14,6 +14,8 @@ masked random vectors, and the norms' scales stay frozen; see
 import jax
 from flax import linen as nn
 
+from fedpm_jax.models import inputs
+
 
 class VisionTransformer(nn.Module):
   """A transformer over patches; a pure function of its images.
@@ -46,7 +48,8 @@ class VisionTransformer(nn.Module):
       ValueError: the images cannot be cut into patches.
     """
     size = self.patch
-    if x.ndim != 4 or x.shape[1] % size or x.shape[2] % size:
+    inputs.check_images(x)
+    if x.shape[1] % size or x.shape[2] % size:
       raise ValueError(
         f'images: got shape {x.shape}, expected [B, H, W, C] with H and W'
         f' multiples of the patch, {size}'

@@ -8,7 +8,7 @@ A real client calls the three in this order, once a round:
 
     memory, state = client.first_memory(), client.first_state()
     payload, memory = client.open(message, memory, round_idx=t, last_ids=ids)
-    trained = client.train(payload, images, labels, state, work=work(...))
+    trained = client.train(payload, inputs, labels, state, work=work(...))
     state = trained.client_state
     message = client.seal(np.asarray(trained.symbols), payload, ...)
 
@@ -82,7 +82,7 @@ class Shared(NamedTuple):
   Attributes:
     payload: `[d]`, what they were sent.
     received: what the algorithm makes of it.
-    images: `[N, H, W, C]`, the training set that indices point into.
+    inputs: `[N, ...]`, the training set that indices point into.
     labels: int32 `[N]`.
     step_factor: float32, the factor of this round on the optimiser's steps;
       None where it is always 1.
@@ -90,7 +90,7 @@ class Shared(NamedTuple):
 
   payload: jax.Array
   received: chex.ArrayTree
-  images: jax.Array
+  inputs: jax.Array
   labels: jax.Array
   step_factor: jax.Array | None = None
 
@@ -164,7 +164,7 @@ def train(
   update, client_state, sums = method.algorithm.client_update(
     shared.received,
     local.ClientBatches(
-      shared.images,
+      shared.inputs,
       shared.labels,
       jnp.asarray(work.indices),
       jnp.asarray(work.valid),
@@ -278,7 +278,7 @@ class Client:
   def train(
     self,
     payload: np.ndarray,
-    images: np.ndarray,
+    inputs: np.ndarray,
     labels: np.ndarray,
     client_state: chex.ArrayTree,
     *,
@@ -289,16 +289,16 @@ class Client:
 
     Args:
       payload: `[d]`, of `open`.
-      images: `[N, H, W, C]`, the client's own, or all of a simulation.
+      inputs: `[N, ...]`, the client's own, or all of a simulation.
       labels: int32 `[N]`.
       client_state: what the algorithm keeps; of `first_state` at first.
-      work: of `work`, or of `private_work`; its indices point into the images.
+      work: of `work`, or of `private_work`; its indices point into the inputs.
       step_factor: see `Shared`.
     """
     shared = Shared(
       jnp.asarray(payload),
       self._receive(payload),
-      jnp.asarray(images),
+      jnp.asarray(inputs),
       jnp.asarray(labels),
       None if step_factor is None else jnp.float32(step_factor),
     )

@@ -13,6 +13,7 @@ import re
 from typing import Any, NamedTuple
 
 from fedpm_jax import masks
+from fedpm_jax.models import inputs
 from fedpm_jax.models.network import Spec
 from fedpm_jax.system import reading
 from fedpm_jax.system.text import short
@@ -23,7 +24,8 @@ GROUPINGS = ('dither', 'tensor')
 MASK_CODECS = ('bitpack', 'frequency', 'per_tensor')
 WEIGHT_CODECS = ('raw',)
 
-_MAX_IMAGE = 2**26  # numbers in an image: 256 MiB as float32
+_MAX_IMAGE = 2**26  # numbers in an input: 256 MiB as float32
+_MAX_RANK = 8  # of an input
 _MAX_CLASSES = 2**24
 _MAX_FLOAT = 3e38  # networks compute in float32
 _SHAPE = {
@@ -35,11 +37,15 @@ _SHAPE = {
     'weight_kind': str,
     'weight_gain': float,
     'value_range': (type(None), [float]),
+    'unscaled': str,
   },
   'grouping': str,
   'codec': str,
   'weights_sha256': str,
 }
+
+
+_DEFAULTS = {'value_range': None, 'unscaled': ''}
 
 
 class Description(NamedTuple):
@@ -61,8 +67,9 @@ class Description(NamedTuple):
 def to_json(description: Description) -> bytes:
   """The bytes that a file holds; `parse` reads them."""
   fields = description.spec._asdict()
-  if fields['value_range'] is None:  # as in files of before there were ranges
-    del fields['value_range']
+  for name, default in _DEFAULTS.items():  # as in files of before they existed
+    if fields[name] == default:
+      del fields[name]
   content = {
     'spec': fields,
     'grouping': description.grouping,
@@ -79,7 +86,7 @@ def parse(text: bytes) -> Description:
     ValueError: it is no JSON, or a field is missing, unknown or out of range.
   """
   content = reading.parse_json(text, {'spec': {}})
-  content['spec'].setdefault('value_range', None)
+  content['spec'] = _DEFAULTS | content['spec']
   reading.check(content, _SHAPE)
   _check_names(content, _SHAPE)
   _check_names(content['spec'], _SHAPE['spec'])
@@ -113,6 +120,7 @@ def _spec(fields: dict[str, Any]) -> Spec:
     weight_kind=fields['weight_kind'],
     weight_gain=float(fields['weight_gain']),
     value_range=value_range,
+    unscaled=fields['unscaled'],
   )
 
 
@@ -132,8 +140,11 @@ def _check_ranges(fields: dict[str, Any]) -> None:
   rows = [
     (
       'image_shape',
-      len(image) == 3 and min(image) > 0 and math.prod(image) <= _MAX_IMAGE,
-      f'three positive integers, of a product of at most {_MAX_IMAGE}',
+      1 <= len(image) <= _MAX_RANK
+      and min(image) > 0
+      and math.prod(image) <= _MAX_IMAGE,
+      f'one to {_MAX_RANK} positive integers, of a product of at most'
+      f' {_MAX_IMAGE}',
     ),
     (
       'num_classes',
@@ -155,6 +166,12 @@ def _check_ranges(fields: dict[str, Any]) -> None:
       'value_range',
       len(ends) == 2 and -_MAX_FLOAT <= ends[0] < ends[1] <= _MAX_FLOAT,
       f'[low, high], both within +-{_MAX_FLOAT}',
+    ),
+    (
+      'unscaled',
+      fields['unscaled'] in ('', *inputs.UNSCALED)
+      and not (fields['unscaled'] and fields['value_range']),
+      f'one of {inputs.UNSCALED}, without a value_range',
     ),
   ]
   for name, fits, expected in rows:

@@ -43,8 +43,8 @@ import numpy as np
 from flax import linen as nn
 
 from fedpm_jax import codecs, masks, models
+from fedpm_jax.models import inputs, parameters
 from fedpm_jax.models import network as networks
-from fedpm_jax.models import parameters
 from fedpm_jax.models.network import Network
 from fedpm_jax.prng import dithers, keys
 from fedpm_jax.protocol import description as descriptions
@@ -79,7 +79,7 @@ class Model(NamedTuple):
     layout: of its parameters.
     values: a mask of the frozen weights, bool `[d]`, or weights, float32 `[d]`.
     data: the whole file.
-    logits: jitted, images `[B, H, W, C]` -> float32 `[B, classes]`.
+    logits: jitted, inputs `[B, ...]` -> float32 `[B, classes]`.
   """
 
   spec: networks.Spec
@@ -88,21 +88,21 @@ class Model(NamedTuple):
   data: bytes
   logits: Callable[[Any], jax.Array]
 
-  def __call__(self, images: Any) -> jax.Array:
-    """Logits `[B, classes]` of images `[B, H, W, C]`, scaled as in training.
+  def __call__(self, given: Any) -> jax.Array:
+    """Logits `[B, classes]` of inputs `[B, ...]`, scaled as in training.
 
     Raises:
-      ValueError: the images have another shape or type than those of training.
+      ValueError: they have another shape or type than those of training.
     """
-    images = np.asarray(images)
+    given = np.asarray(given)
     shape = tuple(self.spec.image_shape)
-    dtype = np.uint8 if self.spec.value_range is None else np.float32
-    if images.dtype != dtype or images.shape[1:] != shape:
+    dtype = inputs.dtype_of(self.spec.value_range, self.spec.unscaled)
+    if given.dtype != dtype or given.shape[1:] != shape:
       raise ValueError(
-        f'Expected {np.dtype(dtype)} images [B, {", ".join(map(str, shape))}],'
-        f' got {images.dtype} {list(images.shape)}.'
+        f'Expected {dtype} inputs [B, {", ".join(map(str, shape))}], got'
+        f' {given.dtype} {list(given.shape)}.'
       )
-    return self.logits(images)
+    return self.logits(given)
 
   def __repr__(self) -> str:
     kind = 'weights' if self.mask is None else 'mask'
@@ -259,11 +259,11 @@ def _decode(
     )
 
   @functools.partial(jax.jit, compiler_options=network.compiler_options)
-  def logits(images):
+  def logits(given):
     params = jnp.asarray(values)
     if is_mask:
       params = network.weights() * params
-    return network.apply(masks.unravel(network.layout, params), images)
+    return network.apply(masks.unravel(network.layout, params), given)
 
   return Model(spec, network.layout, values, data, logits)
 

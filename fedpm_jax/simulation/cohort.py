@@ -206,7 +206,7 @@ class Trainer:
     method: Method,
     *,
     seed: int,
-    images: np.ndarray | jax.Array,
+    inputs: np.ndarray | jax.Array,
     labels: np.ndarray | jax.Array,
     mesh: jax.sharding.Mesh,
     chunk: int = 1,
@@ -218,7 +218,7 @@ class Trainer:
     Args:
       method: what clients train and how they compress it.
       seed: the experiment's.
-      images: `[N, H, W, C]`, the whole training set.
+      inputs: `[N, ...]`, the whole training set.
       labels: int32 `[N]`.
       mesh: see `make_mesh`.
       chunk: see `make_clients_step`.
@@ -232,7 +232,7 @@ class Trainer:
     self._turn = turn or default_turn(method.compressor, chunk, mesh.size)
     self._replicated = jax.NamedSharding(mesh, P())
     self._by_client = jax.NamedSharding(mesh, P('clients'))
-    self.data = jax.device_put((images, labels), self._replicated)
+    self.data = jax.device_put((inputs, labels), self._replicated)
     self.receive = make_receive(method, mesh)
     self.clients_step = make_clients_step(method, mesh, chunk=chunk)
 
@@ -288,9 +288,9 @@ class Trainer:
     factor = None
     if step_factor is not None:
       factor = jax.device_put(np.float32(step_factor), self._replicated)
-    images, labels = self.data
+    inputs, labels = self.data
     received = self.receive(on_device)
-    shared = Shared(on_device, received, images, labels, factor)
+    shared = Shared(on_device, received, inputs, labels, factor)
     devices = self._devices
     turns = -(-len(ids) // (devices * self._turn))
     size = devices * -(-len(ids) // (devices * turns))

@@ -26,19 +26,19 @@ P = jax.sharding.PartitionSpec
 
 
 def padded(
-  images: np.ndarray, labels: np.ndarray, *, batch_size: int, shards: int
+  inputs: np.ndarray, labels: np.ndarray, *, batch_size: int, shards: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Cuts a test set into batches of one size, a multiple of `shards` of them.
 
   Args:
-    images: uint8 `[N, H, W, C]`.
+    inputs: `[N, ...]`.
     labels: int32 `[N]`.
     batch_size: B, at most; smaller where the set is small, so that little of
       the last batches is padding.
     shards: devices that share the batches.
 
   Returns:
-    images `[T, B, H, W, C]`, labels `[T, B]`, valid bool `[T, B]`, True on the
+    inputs `[T, B, ...]`, labels `[T, B]`, valid bool `[T, B]`, True on the
     N real examples.
 
   Raises:
@@ -57,7 +57,7 @@ def padded(
   indices = np.where(valid, indices, 0)
   shape = (batches, size)
   return (
-    images[indices].reshape(*shape, *images.shape[1:]),
+    inputs[indices].reshape(*shape, *inputs.shape[1:]),
     labels[indices].reshape(shape),
     valid.reshape(shape),
   )
@@ -109,7 +109,7 @@ def make_evaluate(
   eval_params: Callable[[Any, jax.Array], dict[str, jax.Array]],
   mesh: jax.sharding.Mesh,
 ) -> Callable[..., Results]:
-  """A jitted (server_state, keys, images, labels, valid) -> Results.
+  """A jitted (server_state, keys, inputs, labels, valid) -> Results.
 
   A vote is the class that most masks predict, and of several such classes the
   lowest, as in the authors' code.  An ensemble predicts the highest mean logit,
@@ -129,12 +129,12 @@ def make_evaluate(
   sharded = _sharded(network, mesh)
 
   @functools.partial(jax.jit, compiler_options=network.compiler_options)
-  def evaluate(server_state, keys, images, labels, valid):
+  def evaluate(server_state, keys, inputs, labels, valid):
     networks = eval_params(server_state, keys[0])
     kinds, stacked = list(networks), jnp.stack(list(networks.values()))
     several, tally = len(keys) > 1, None
     if several:
-      tally = _empty_tally(network, stacked[0], images, labels)
+      tally = _empty_tally(network, stacked[0], inputs, labels)
 
     def params_of(i):
       if not several:
@@ -150,7 +150,7 @@ def make_evaluate(
       if several:
         is_mask |= i == kinds.index('sampled')
       total, by_class, tally = sharded(
-        params_of(i), is_mask, tally, images, labels, valid
+        params_of(i), is_mask, tally, inputs, labels, valid
       )
       return tally, (total, by_class)
 
@@ -173,24 +173,24 @@ def make_evaluate(
 
 
 def _sharded(network: Network, mesh: jax.sharding.Mesh) -> Callable[..., Any]:
-  """(params, is_mask, tally, images, labels, valid) -> Sums, int32 [classes],
+  """(params, is_mask, tally, inputs, labels, valid) -> Sums, int32 [classes],
   tally.
 
   Of one network; every device takes its share of the batches.
   """
 
-  def evaluate_shard(params, is_mask, tally, images, labels, valid):
+  def evaluate_shard(params, is_mask, tally, inputs, labels, valid):
     tree = masks.unravel(network.layout, params)
 
     def one_batch(batch):
-      tally, images, labels, valid = batch
-      logits = network.apply(tree, images)
+      tally, inputs, labels, valid = batch
+      logits = network.apply(tree, inputs)
       if tally is not None:
         tally = _add(tally, logits, is_mask)
       sums = local.sums(logits, labels, valid)
       return sums, _right_by_class(logits, labels, valid), tally
 
-    *sums, tally = lax.map(one_batch, (tally, images, labels, valid))
+    *sums, tally = lax.map(one_batch, (tally, inputs, labels, valid))
     sums = jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), sums)
     return *jax.tree.map(lambda x: lax.psum(x, 'clients'), sums), tally
 
@@ -205,11 +205,11 @@ def _sharded(network: Network, mesh: jax.sharding.Mesh) -> Callable[..., Any]:
 
 
 def _empty_tally(
-  network: Network, params: jax.Array, images: jax.Array, labels: jax.Array
+  network: Network, params: jax.Array, inputs: jax.Array, labels: jax.Array
 ) -> Tally:
   """Zeros for every test example and class."""
   tree = masks.unravel(network.layout, params)
-  logits = jax.eval_shape(network.apply, tree, images[0])
+  logits = jax.eval_shape(network.apply, tree, inputs[0])
   shape = (*labels.shape, logits.shape[-1])
   return Tally(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32))
 

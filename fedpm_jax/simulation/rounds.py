@@ -103,7 +103,7 @@ class Engine:
     *,
     seed: int,
     num_clients: int,
-    images: np.ndarray | jax.Array,
+    inputs: np.ndarray | jax.Array,
     labels: np.ndarray | jax.Array,
     mesh: jax.sharding.Mesh,
     chunk: int = 1,
@@ -119,7 +119,7 @@ class Engine:
       method: see `Method`.
       seed: the experiment's.
       num_clients: M.
-      images: `[N, H, W, C]`, the whole training set.
+      inputs: `[N, ...]`, the whole training set.
       labels: int32 `[N]`.
       mesh: see `make_mesh`.
       chunk: see `cohort.make_clients_step`.
@@ -140,7 +140,7 @@ class Engine:
     self.trainer = Trainer(
       method,
       seed=seed,
-      images=images,
+      inputs=inputs,
       labels=labels,
       mesh=mesh,
       chunk=chunk,
@@ -154,7 +154,7 @@ class Engine:
 
   @property
   def data(self) -> tuple[jax.Array, jax.Array]:
-    """Images and labels, as they lie on the devices."""
+    """Inputs and labels, as they lie on the devices."""
     return self.trainer.data
 
   def init(self) -> State:

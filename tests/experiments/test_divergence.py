@@ -25,24 +25,24 @@ def _dataset(value_range, rng):
     (
       {'optimizer.name': 'sgd', 'optimizer.learning_rate': 1e38},
       (0.0, 1.0),
-      r'steps are the likely cause: labels and images are in .* largest output'
+      r'steps are the likely cause: labels and inputs are in .* largest output'
       r' was \d.*Lower config\.optimizer\.learning_rate = 1e\+38 \(of sgd',
     ),
     (
       {'weights.gain': 1e10},
       (0.0, 1.0),
       r'weights are the cause: .* network makes outputs of (inf|nan|\de\+\d+) of'
-      r' the first 64 images\. Lower config\.weights\.gain = 1e\+10',
+      r' the first 64 inputs\. Lower config\.weights\.gain = 1e\+10',
     ),
     (
       {},
       (0.0, 1e-40),
-      r'images are the cause: scaled from value_range = \(0\.0, 1e-40\)',
+      r'inputs are the cause: scaled from value_range = \(0\.0, 1e-40\)',
     ),
     (
       {},
       (-3e38, 3e38),
-      r'images are the cause: scaled from value_range = \(-3e\+38, 3e\+38\)',
+      r'inputs are the cause: scaled from value_range = \(-3e\+38, 3e\+38\)',
     ),
   ],
 )

@@ -24,13 +24,13 @@ SETS = {
 }
 
 
-def _every(config, test_images, examples):
+def _every(config, test_examples, examples):
   layout = Layout(('dense/kernel',), ((1, 1),), (1,))
   network = Network(layout, lambda *_: 0, lambda: np.zeros(1), {})
   return evaluation.every(
     config,
     build.method(config, network).algorithm,
-    test_images=test_images,
+    test_examples=test_examples,
     client_examples=[np.zeros(examples)] * config.num_clients,
   )
 
@@ -56,11 +56,11 @@ def _every(config, test_images, examples):
 )
 def test_an_evaluation_is_a_fifth_of_the_passes_at_most(name, changes, every):
   changes = dict(changes)
-  test_images, train_images, clients = SETS[name]
+  test_examples, train_images, clients = SETS[name]
   examples = changes.pop('examples', -(-train_images // clients))
   config = config_files.read(name).config
   config.update_from_flattened_dict(changes)
-  assert _every(config, test_images, examples) == every
+  assert _every(config, test_examples, examples) == every
   if config.evaluation.every:
     return
   networks = 3 + config.evaluation.masks - 1
@@ -68,8 +68,8 @@ def test_an_evaluation_is_a_fifth_of_the_passes_at_most(name, changes, every):
   trained = batches * config.batch_size * config.local_epochs
   share = lambda n: (
     networks
-    * test_images
-    / (networks * test_images + n * 3 * trained * config.clients_per_round)
+    * test_examples
+    / (networks * test_examples + n * 3 * trained * config.clients_per_round)
   )
   assert share(every) <= 1 / 5
   assert every == 1 or share(every - 1) > 1 / 5

@@ -140,7 +140,7 @@ def test_the_places_of_a_huge_image_are_not_made(tmp_path, monkeypatch):
   monkeypatch.setattr(parameters, '_frozen', None)
   spec = model_files.SPEC._replace(model='vit', image_shape=(2**11, 2**11, 1))
   fields = spec._asdict()
-  del fields['value_range']
+  del fields['value_range'], fields['unscaled']
   description = {'spec': fields, 'grouping': 'tensor', 'codec': 'raw'}
   data = model_files.sealed(description | {'weights_sha256': '0' * 16}, b'')
   model_files.refused(
@@ -198,9 +198,10 @@ def assert_error_or_what_the_bytes_say(path, data, values):
     return
   fields = model_files.parts(data)[0]['spec']
   spec = model.spec._asdict()
-  assert {*fields} | {'value_range'} == {*spec}
+  defaults = {'value_range': None, 'unscaled': ''}
+  assert {*fields, *defaults} == {*spec}
   for name, got in spec.items():
-    want = fields.get(name)
+    want = (defaults | fields)[name]
     assert got == (tuple(want) if isinstance(want, list) else want)
   assert all(type(n) is int for n in (spec['seed'], *spec['image_shape']))
   # Another seed or grouping is another order of the same values.

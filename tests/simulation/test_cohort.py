@@ -40,7 +40,7 @@ def trainer(turn, *, devices=1, chunk=1):
   return turns.Trainer(
     engine.method,
     seed=0,
-    images=engine.data[0],
+    inputs=engine.data[0],
     labels=engine.data[1],
     mesh=rounds.make_mesh(4, max_devices=devices),
     chunk=chunk,
@@ -79,7 +79,7 @@ def test_the_client_that_fails_is_named_and_later_ones_do_not_train(rng):
     engine.method,
     seed=0,
     num_clients=4,
-    images=np.asarray(engine.data[0]),
+    inputs=np.asarray(engine.data[0]),
     labels=np.where(np.arange(60) < 59, np.asarray(engine.data[1]), 99),
     mesh=rounds.make_mesh(4, max_devices=1),
     turn=1,

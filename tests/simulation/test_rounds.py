@@ -118,7 +118,7 @@ def test_idle_clients_that_fill_up_the_mesh_change_nothing():
       engine.method,
       seed=0,
       num_clients=4,
-      images=engine.data[0],
+      inputs=engine.data[0],
       labels=engine.data[1],
       mesh=rounds.make_mesh(3, max_devices=devices),
     )
@@ -249,7 +249,7 @@ def test_a_loss_that_is_not_finite_names_the_round_and_the_client(rng):
     toy.method(broken),
     seed=0,
     num_clients=4,
-    images=engine.data[0],
+    inputs=engine.data[0],
     labels=engine.data[1],
     mesh=engine.mesh,
   )
