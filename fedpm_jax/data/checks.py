@@ -143,14 +143,14 @@ def _check_inputs(
     _warn_if_flat(name, inputs, (0, 255))
   elif inputs.dtype == np.float32 and value_range is not None:
     _check_range(name, inputs, value_range)
-  elif inputs.dtype == np.int32 and value_range is None:
+  elif inputs.dtype == np.int32 and value_range is None and inputs.ndim != 4:
     if inputs.min() < 0:
       raise ValueError(
         f'{name} are tokens, which must be at least 0, got {inputs.min()}: pad'
         ' with a token of its own.'
       )
   elif inputs.dtype == np.float32 and inputs.ndim != 4:
-    # Squares of larger ones leave float32 in the first layer.
+    # Nobody has standardised such rows.
     if not np.abs(inputs).max() <= _LARGEST:  # NaN is not either.
       raise ValueError(
         f'{name} must be finite and within +-{_LARGEST:g}, got values from'
@@ -158,16 +158,28 @@ def _check_inputs(
         ' standardise them, or give value_range=(low, high).'
       )
   else:
-    casts = {'f': 'float32', 'i': 'int32', 'u': 'int32'}
-    cast, hint = casts.get(inputs.dtype.kind), ''
-    if cast not in (None, inputs.dtype):
-      hint = f': use {name}.astype(np.{cast})'
+    hint = _hint(name, inputs)
     raise ValueError(
       f'{name} must be uint8, or float32 with Dataset(..., value_range=(low,'
       ' high)), or, without a range and not scaled, int32 tokens or float32 rows'
       f' [N, F]; got {inputs.dtype} {list(inputs.shape)} with value_range ='
       f' {value_range}{hint}.'
     )
+
+
+def _hint(name: str, inputs: np.ndarray) -> str:
+  """What to do about inputs of another type, where that can be told."""
+  kind, is_image = inputs.dtype.kind, inputs.ndim == 4
+  if kind == 'f' and is_image:
+    return f': use {name}.astype(np.float32), and say their range'
+  if kind == 'f' and inputs.dtype != np.float32:
+    return f': use {name}.astype(np.float32)'
+  if (kind in 'iu' and inputs.dtype != np.int32) or (kind == 'i' and is_image):
+    dtype = np.uint8 if is_image else np.int32
+    limits = np.iinfo(dtype)
+    if limits.min <= inputs.min() and inputs.max() <= limits.max:
+      return f': use {name}.astype(np.{dtype.__name__})'
+  return ''
 
 
 def _check_layout(name: str, images: np.ndarray) -> None:

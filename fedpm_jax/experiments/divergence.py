@@ -28,11 +28,11 @@ def cause(
 
   Args:
     config: of the run.
-    dataset: whose first training inputs are looked at.
+    dataset: some of whose training inputs are looked at.
     network: that was trained.
     params: of the mean network before the first round, `[d]`.
   """
-  given = jnp.asarray(dataset.x_train[:_INPUTS])
+  given = jnp.asarray(_looked_at(dataset.x_train))
   unscaled = inputs.kind(given.dtype, dataset.value_range)
   scaled = inputs.normalise(given, dataset.value_range, unscaled)
   if not np.isfinite(scaled).all():
@@ -46,13 +46,13 @@ def cause(
   if unscaled == 'int32' and not np.isfinite(largest):
     return (
       'The tokens are the likely cause: before any training the network makes'
-      f' outputs that are not finite, and the largest token is {given.max()}. An'
-      ' nn.Embed gives NaN for a token that is not below its num_embeddings.'
+      f' outputs that are not finite, and the largest token is {given.max()}: an'
+      ' nn.Embed gives NaN unless all tokens are below its num_embeddings.'
     )
   if not largest <= _LARGE:
     return (
       'The weights are the cause: before any training the network makes outputs'
-      f' of {largest:.3g} of the first {len(given)} inputs. Lower'
+      f' of {largest:.3g} of {len(given)} inputs. Lower'
       f' config.weights.gain = {config.weights.gain:g}, or scale the activations'
       ' of a model of your own.'
     )
@@ -64,3 +64,11 @@ def cause(
     f' {optimizer.name}; of dense methods also server_learning_rate), or see the'
     " optimiser's options."
   )
+
+
+def _looked_at(given: np.ndarray) -> np.ndarray:
+  """Some inputs: the first ones, or those with the largest tokens."""
+  if given.dtype != np.int32:
+    return given[:_INPUTS]
+  largest = given.reshape(len(given), -1).max(1)
+  return given[np.argsort(largest)[-_INPUTS:]]

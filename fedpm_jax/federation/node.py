@@ -189,8 +189,9 @@ def own_data(path: pathlib.Path | str, num_classes: int) -> Dataset:
   """A client's own examples, which stay where they are.
 
   Args:
-    path: an .npz file with `images`, uint8 `[n, H, W, C]`, and `labels`, integer
-      `[n]` in [0, num_classes).
+    path: an .npz file with `images`, uint8 `[n, H, W, C]` or what else the
+      server's data set holds without a range, and `labels`, integer `[n]` in
+      [0, num_classes).
     num_classes: of the whole federation.
 
   Raises:

@@ -60,6 +60,13 @@ def check(
       " argument 'train' or 'deterministic' is allowed: dropout must be off in"
       ' evaluation.)'
     ) from error
+  except ValueError as error:
+    if 'must be an integer' not in str(error):  # Flax says it of an nn.Embed.
+      raise
+    raise ValueError(
+      f'{name} looks tokens up ({error}), got {one.dtype.name}: tokens are int32'
+      ' in fp.Dataset, and uint8 is scaled to [-1, 1].'
+    ) from error
   others = sorted(set(variables) - {'params'})
   if others or 'params' not in variables:
     raise ValueError(

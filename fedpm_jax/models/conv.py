@@ -8,7 +8,6 @@ and dense_0, dense_1, dense_2, each with a kernel and a bias.
 """
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from fedpm_jax.models import dense, inputs
@@ -48,7 +47,8 @@ class ConvNet(nn.Module):
     """
     if len(self.widths) % 2:
       raise ValueError(f'widths: got {self.widths}, expected pairs')
-    if self.widths or not jnp.issubdtype(x.dtype, jnp.floating):
+    inputs.check_floats(x)
+    if self.widths:
       inputs.check_images(x, 2 ** (len(self.widths) // 2))  # A pool a pair.
     # Two at a time: a pair ends with a pool, and `conv_pair` groups its images.
     for i in range(0, len(self.widths), 2):

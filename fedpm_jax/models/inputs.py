@@ -62,19 +62,29 @@ def check_images(x: jax.Array, least: int = 1) -> None:
     x: what a model was called with.
     least: height and width, at least.
   """
-  is_float = jnp.issubdtype(x.dtype, jnp.floating)
-  if x.ndim == 4 and is_float and min(x.shape[1:3]) >= least:
+  check_floats(x)
+  if x.ndim == 4 and min(x.shape[1:3]) >= least:
     return
   size = f' with H and W at least {least}' if least > 1 else ''
   hint = ''
-  if x.ndim == 3 and is_float:
-    hint = ': add the channels with x[..., None]'
-  elif x.ndim != 4 or not is_float:
-    hint = (
-      ". Rows of a table go into the model 'lenet', and anything into a module of"
-      ' your own'
-    )
+  if x.ndim == 3:
+    hint = ' Add the channels with x[..., None].'
+  elif x.ndim != 4:
+    hint = " Rows of a table go into the model 'lenet', or one of your own."
   raise ValueError(
-    f'This model takes images [B, H, W, C]{size}, got {x.dtype.name} inputs of'
-    f' the shape [B, {", ".join(map(str, x.shape[1:]))}]{hint}.'
+    f'This model takes images [B, H, W, C]{size}, got inputs of the shape'
+    f' {_shape(x)}.{hint}'
   )
+
+
+def check_floats(x: jax.Array) -> None:
+  """ValueError for tokens; for models that cannot look them up."""
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(
+      f'This model takes no tokens, got {x.dtype.name} inputs of the shape'
+      f' {_shape(x)}: give a module of your own, which has an nn.Embed.'
+    )
+
+
+def _shape(x: jax.Array) -> str:
+  return f'[{", ".join(map(str, ("B", *x.shape[1:])))}]'

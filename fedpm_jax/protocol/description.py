@@ -28,6 +28,8 @@ _MAX_IMAGE = 2**26  # numbers in an input: 256 MiB as float32
 _MAX_RANK = 8  # of an input
 _MAX_CLASSES = 2**24
 _MAX_FLOAT = 3e38  # networks compute in float32
+# Fields that files of before they existed do not have.
+_DEFAULTS = {'value_range': None, 'unscaled': ''}
 _SHAPE = {
   'spec': {
     'model': str,
@@ -43,9 +45,6 @@ _SHAPE = {
   'codec': str,
   'weights_sha256': str,
 }
-
-
-_DEFAULTS = {'value_range': None, 'unscaled': ''}
 
 
 class Description(NamedTuple):
@@ -67,7 +66,7 @@ class Description(NamedTuple):
 def to_json(description: Description) -> bytes:
   """The bytes that a file holds; `parse` reads them."""
   fields = description.spec._asdict()
-  for name, default in _DEFAULTS.items():  # as in files of before they existed
+  for name, default in _DEFAULTS.items():
     if fields[name] == default:
       del fields[name]
   content = {

@@ -92,7 +92,8 @@ class Model(NamedTuple):
     """Logits `[B, classes]` of inputs `[B, ...]`, scaled as in training.
 
     Raises:
-      ValueError: they have another shape or type than those of training.
+      ValueError: they have another shape or type than those of training, or are
+        negative tokens.
     """
     given = np.asarray(given)
     shape = tuple(self.spec.image_shape)
@@ -102,6 +103,8 @@ class Model(NamedTuple):
         f'Expected {dtype} inputs [B, {", ".join(map(str, shape))}], got'
         f' {given.dtype} {list(given.shape)}.'
       )
+    if dtype == 'int32' and given.min(initial=0) < 0:
+      raise ValueError(f'Tokens must be at least 0, got {given.min()}.')
     return self.logits(given)
 
   def __repr__(self) -> str:

@@ -30,7 +30,7 @@ def test_floats_pass_with_a_range():
   [
     np.linspace(-3, 9, 140, dtype=np.float32).reshape(20, 7),
     np.arange(100, dtype=np.int32).reshape(20, 5),
-    np.arange(240, dtype=np.int32).reshape(20, 2, 2, 3),
+    np.arange(240, dtype=np.int32).reshape(20, 2, 6),
     np.arange(180, dtype=np.uint8).reshape(20, 3, 3),
   ],
 )
@@ -53,12 +53,28 @@ def floats(low=0.0, high=1.0, value_range=(0.0, 1.0)):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    (floats(value_range=None), r'value_range=\(low, high\)\).*got float32'),
+    (
+      floats(value_range=None),
+      r'\(low, high\)\).*got float32.*say their range',
+    ),
     (floats(high=1.5), r'must lie in value_range = \(0.0, 1.0\).* to 1.5'),
     (floats(value_range=(1.0, 0.0)), 'low below high'),
     (floats(high=np.nan), 'must lie in value_range .* nan'),
     ({'value_range': (0.0, 1.0)}, 'is uint8, .* leave value_range out'),
-    ({'x_train': np.zeros((20, 6, 6, 1))}, 'must be uint8, or .*got float64'),
+    (
+      {'x_train': np.zeros((20, 6, 6, 1))},
+      r'must be uint8, or .*got float64.*astype\(np.float32\), and say their ra',
+    ),
+    (
+      {'x_train': np.zeros((20, 6, 6, 1), int)},
+      r'got int64 .*: use x_train.astype\(np.uint8\)',
+    ),
+    (
+      {'x_train': np.zeros((20, 6, 6, 1), np.int32)},
+      r'got int32 .*: use x_train.astype\(np.uint8\)',
+    ),
+    ({'x_train': np.full((20, 6, 6, 1), 256)}, r'got int64 .*range = None\.$'),
+    ({'x_train': np.full((20, 6), 2**31)}, r'got int64 .*range = None\.$'),
     ({'x_train': np.zeros((20, 6, 6, 1), bool)}, 'must be uint8.*got bool'),
     ({'x_train': np.zeros((20, 6, 6, 1), np.int8)}, 'must be uint8.*got int8'),
     ({'x_train': [[1]]}, r'x_train must be an array: images .*, got list'),

@@ -32,7 +32,7 @@ def _dataset(value_range, rng):
       {'weights.gain': 1e10},
       (0.0, 1.0),
       r'weights are the cause: .* network makes outputs of (inf|nan|\de\+\d+) of'
-      r' the first 64 inputs\. Lower config\.weights\.gain = 1e\+10',
+      r' 64 inputs\. Lower config\.weights\.gain = 1e\+10',
     ),
     (
       {},

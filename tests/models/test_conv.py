@@ -125,9 +125,7 @@ def test_bad_depth(depth):
 
 @pytest.mark.parametrize('image', [(15, 32, 3), (32, 8, 3), (32, 32)])
 def test_bad_images(image):
-  expected = (
-    r'takes images \[B, H, W, C\] with H and W at least 16, got float32'
-  )
+  expected = r'takes images \[B, H, W, C\] with H and W at least 16, got inputs'
   with pytest.raises(ValueError, match=expected):
     shapes_of(conv.conv(8, num_classes=10), image)
 

@@ -55,7 +55,7 @@ def with_spec(**changes):
     ),
     (
       with_spec(unscaled='int32', value_range=None),
-      'takes images .* got int32 inputs',
+      'takes no tokens, got int32 inputs',
     ),
     (with_spec(model=['lenet']), 'spec.model must be text'),
     (with_spec(model='own: \x1b[2J\n'), r"trained with 'own: \\x1b\[2J\\n'"),
