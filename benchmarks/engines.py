@@ -55,7 +55,7 @@ def build(
   from fedpm_jax import algorithms, compressors
   from fedpm_jax.models import network as networks
   from fedpm_jax.protocol.method import compose
-  from fedpm_jax.simulation import rounds
+  from fedpm_jax.simulation import placement, rounds
   from fedpm_jax.system import machine
 
   machine.start_jax()
@@ -96,7 +96,7 @@ def build(
     num_clients=clients,
     inputs=images,
     labels=rng.integers(0, classes, count).astype(np.int32),
-    mesh=rounds.make_mesh(clients),
+    mesh=placement.make_mesh(clients),
     chunk=chunk,
     turn=turn,
   )

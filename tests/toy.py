@@ -15,7 +15,7 @@ from fedpm_jax.models import inputs
 from fedpm_jax.models.network import Network
 from fedpm_jax.prng import keys
 from fedpm_jax.protocol.method import compose
-from fedpm_jax.simulation import rounds
+from fedpm_jax.simulation import placement, rounds
 
 SIZE, HIDDEN, CLASSES = 4, 16, 3
 SHAPES = ((HIDDEN,), (SIZE * SIZE, HIDDEN), (CLASSES,), (HIDDEN, CLASSES))
@@ -114,7 +114,7 @@ def engine_of(
     num_clients=num_clients,
     inputs=images,
     labels=labels,
-    mesh=rounds.make_mesh(clients_per_round),
+    mesh=placement.make_mesh(clients_per_round),
     chunk=chunk,
     turn=turn,
     max_distance=max_distance,

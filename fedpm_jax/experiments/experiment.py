@@ -27,6 +27,7 @@ from fedpm_jax.data.sources import Dataset
 from fedpm_jax.experiments import (
   build,
   checkpoint,
+  client_states,
   divergence,
   evaluation,
   memory,
@@ -39,15 +40,8 @@ from fedpm_jax.prng import keys
 from fedpm_jax.protocol import aggregate, model_file
 from fedpm_jax.protocol.foresight import Foresight
 from fedpm_jax.reports import codec_costs
-from fedpm_jax.simulation import privacy
-from fedpm_jax.simulation.rounds import (
-  Cohort,
-  Engine,
-  Kept,
-  Round,
-  State,
-  make_mesh,
-)
+from fedpm_jax.simulation import placement, privacy
+from fedpm_jax.simulation.rounds import Cohort, Engine, Kept, Round, State
 from fedpm_jax.system import machine
 from fedpm_jax.system.hosts import Hosts
 
@@ -66,7 +60,10 @@ class Experiment:
     evaluate_every: rounds, `config.evaluation.every` or what is chosen for it.
     state: carried from round to round.
     next_round: 0-based.
+    simulates: whether clients train in this program, and keep their states here.
   """
+
+  simulates = True
 
   def __init__(
     self,
@@ -131,14 +128,18 @@ class Experiment:
     self._weights = partition.weights(
       config.aggregation.weights, self.client_examples
     )
+    method = build.method(config, network, parts)
+    if self.simulates:
+      client_states.check(config, method)
     of_a_host = -(-config.clients_per_round // hosts.count)
+    mesh = placement.make_mesh(of_a_host, max_devices=config.execution.devices)
     self.engine = Engine(
-      build.method(config, network, parts),
+      method,
       seed=config.seed,
       num_clients=config.num_clients,
       inputs=self.dataset.x_train,
       labels=self.dataset.y_train,
-      mesh=make_mesh(of_a_host, max_devices=config.execution.devices),
+      mesh=mesh,
       chunk=config.execution.chunk,
       step_factor=build.step_factor(config),
       max_distance=config.robust.max_distance,
@@ -333,7 +334,7 @@ class Experiment:
 
   def first_state(self) -> State:
     """The state before the first round, a function of the seed."""
-    return self.engine.init()
+    return self.engine.init(with_clients=self.simulates)
 
   def blank_state(self) -> State:
     """Zeros of the structure, shapes and types of a state."""

@@ -25,6 +25,7 @@ from fedpm_jax.experiments.config import Config
 from fedpm_jax.experiments.experiment import Experiment
 from fedpm_jax.reports import archive, plots, records
 from fedpm_jax.reports import summary as summaries
+from fedpm_jax.simulation import placement
 from fedpm_jax.system import files, lock
 
 
@@ -127,6 +128,8 @@ def _locked(
     # It is of fewer rounds, if it is there.
     (workdir / 'summary.json').unlink(missing_ok=True)
     starts.note(workdir, run.next_round)
+    if run.simulates:
+      bar.say(_placement(run))
     if run.unusual_parameters:
       bar.say(run.unusual_parameters)
   files.write_json(workdir / 'config.json', run.description)
@@ -284,6 +287,17 @@ def _finish(
   bar.say(_table(summary))
   bar.say(summaries.file_list(workdir))
   return summary
+
+
+def _placement(run: Experiment) -> str:
+  """A line on where the clients of a round train."""
+  config, engine = run.config, run.engine
+  return placement.told(
+    engine.mesh,
+    config.execution.chunk,
+    config.clients_per_round,
+    engine.hosts.count,
+  )
 
 
 def _table(summary: dict[str, Any]) -> str:

@@ -28,6 +28,8 @@ _MAX_EXAMPLES, _MAX_LOSS = 2**31 - 1, 1e30  # of a client in a round
 class Federated(Experiment):
   """A run whose clients are elsewhere."""
 
+  simulates = False
+
   def __init__(
     self,
     config: Config,
@@ -51,7 +53,7 @@ class Federated(Experiment):
       clock: see `exchange.Exchange`.
       sleep: likewise.
       **parts: as of `Experiment`; of the data set only the test set, the shape
-        of an image and the number of classes are used.
+        of an input and the number of classes are used.
     """
     super().__init__(config, **parts)
     agreement.check_private(self.engine.method, config)
@@ -69,10 +71,6 @@ class Federated(Experiment):
       clock=clock,
       sleep=sleep,
     )
-
-  def first_state(self) -> State:
-    """Without the clients' states, which stay with the clients."""
-    return super().first_state()._replace(clients=())
 
   @property
   def keeps_masks(self) -> bool:

@@ -24,17 +24,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fedpm_jax import codecs
 from fedpm_jax.algorithms import local
-from fedpm_jax.compressors.base import Compressor
 from fedpm_jax.protocol import client as clients
 from fedpm_jax.protocol.client import Shared, Trained, Work
 from fedpm_jax.protocol.method import Method
+from fedpm_jax.simulation import placement
 from fedpm_jax.simulation.meter import Clock
 
 P = jax.sharding.PartitionSpec
-
-_TURN_BYTES = 2**29  # of symbols, on a host
 
 
 class Cohort(NamedTuple):
@@ -49,22 +46,6 @@ class Cohort(NamedTuple):
   ids: np.ndarray
   indices: np.ndarray
   valid: np.ndarray
-
-
-def make_mesh(clients_per_round: int, *, max_devices: int = 0) -> Any:
-  """A mesh of one axis, `clients`, over as many devices of this host as help.
-
-  Uses the fewest devices that need no more sequential passes: ten clients take
-  two passes on eight devices, and so they do on five.
-
-  Args:
-    clients_per_round: K.
-    max_devices: at most so many; 0 for all that there are.
-  """
-  available = jax.local_devices()[: max_devices or None]
-  of_a_device = -(-clients_per_round // len(available))
-  used = -(-clients_per_round // of_a_device)
-  return jax.sharding.Mesh(np.array(available[:used]), ('clients',))
 
 
 def make_receive(
@@ -88,7 +69,7 @@ def make_clients_step(
 
   Args:
     method: what clients train and how they compress it.
-    mesh: see `make_mesh`.
+    mesh: see `placement.make_mesh`.
     chunk: how many clients of a device are vectorised; 1 trains them one after
       another, which a CPU's caches like best.
 
@@ -117,29 +98,6 @@ def make_clients_step(
     return sharded((work, client_states), shared)
 
   return clients_step
-
-
-def default_turn(compressor: Compressor, chunk: int, devices: int) -> int:
-  """How many clients a device trains before the host has their symbols.
-
-  On a CPU training leaves the host no time for anything else, and short turns
-  only wait for one another.  Elsewhere the host codes messages meanwhile; where
-  it needs the device's guesses (`Foresight.guesses`), those of two clients a
-  turn.
-
-  Args:
-    compressor: whose symbols wait for the end of the turn.
-    chunk: see `make_clients_step`.
-    devices: that train; those of a CPU share its memory.
-  """
-  if jax.default_backend() != 'cpu':
-    return chunk
-  num_bytes = sum(compressor.sizes)
-  if compressor.symbols == 'mask':
-    num_bytes = -(-num_bytes // 8)  # They are packed.
-  else:
-    num_bytes *= codecs.base.DTYPES[compressor.symbols].itemsize
-  return max(_TURN_BYTES // devices // num_bytes, chunk)
 
 
 class Training:
@@ -220,16 +178,16 @@ class Trainer:
       seed: the experiment's.
       inputs: `[N, ...]`, the whole training set.
       labels: int32 `[N]`.
-      mesh: see `make_mesh`.
+      mesh: see `placement.make_mesh`.
       chunk: see `make_clients_step`.
       turn: how many clients a device trains in a turn, at most; 0 for
-        `default_turn`.
+        `placement.turn`.
       step_factor: see `rounds.Engine`.
     """
     self._seed = seed
     self._devices = mesh.size
     self._step_factor = step_factor
-    self._turn = turn or default_turn(method.compressor, chunk, mesh.size)
+    self._turn = turn or placement.turn(method.compressor, chunk, mesh.size)
     self._replicated = jax.NamedSharding(mesh, P())
     self._by_client = jax.NamedSharding(mesh, P('clients'))
     self.data = jax.device_put((inputs, labels), self._replicated)

@@ -31,10 +31,10 @@ from fedpm_jax.protocol.foresight import Foreseen
 from fedpm_jax.protocol.method import Method
 from fedpm_jax.protocol.server import Held, Server
 from fedpm_jax.simulation import link, meter, together
-from fedpm_jax.simulation.cohort import Cohort, Trainer, make_mesh
+from fedpm_jax.simulation.cohort import Cohort, Trainer
 from fedpm_jax.system.hosts import Hosts
 
-__all__ = ['Cohort', 'Engine', 'Method', 'State', 'make_mesh']
+__all__ = ['Cohort', 'Engine', 'Method', 'State']
 
 _OTHER_MODEL = (
   'Hosts compute the same update each, so they need the same hardware and the'
@@ -121,7 +121,7 @@ class Engine:
       num_clients: M.
       inputs: `[N, ...]`, the whole training set.
       labels: int32 `[N]`.
-      mesh: see `make_mesh`.
+      mesh: see `placement.make_mesh`.
       chunk: see `cohort.make_clients_step`.
       turn: see `cohort.Trainer`.
       step_factor: (round_idx) -> the factor on the optimiser's steps in that
@@ -157,9 +157,15 @@ class Engine:
     """Inputs and labels, as they lie on the devices."""
     return self.trainer.data
 
-  def init(self) -> State:
-    """The state before the first round, a function of the seed."""
+  def init(self, *, with_clients: bool = True) -> State:
+    """The state before the first round, a function of the seed.
+
+    Args:
+      with_clients: False where clients keep their states themselves.
+    """
     server, client = self.server.init()
+    if not with_clients:
+      client = ()
     stack = lambda leaf: jnp.repeat(leaf[None], self._num_clients, axis=0)
     held = ()
     if self.method.downlink_needs_memory:

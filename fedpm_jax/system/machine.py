@@ -130,16 +130,39 @@ def quota(root: pathlib.Path = _CGROUP) -> float:
   return min(quotas)
 
 
-def _groups(root: pathlib.Path) -> list[pathlib.Path]:
+def memory_limit(root: pathlib.Path = _CGROUP) -> float:
+  """Bytes of memory that arrays on JAX's first device may take, at most.
+
+  On a CPU that is the machine's memory, or less where this process's control
+  group has less.  Infinite where nobody says.
+
+  Args:
+    root: see `quota`.
+  """
+  stats = jax.local_devices()[0].memory_stats() or {}
+  limits = [math.inf, stats.get('bytes_limit', math.inf)]
+  if jax.local_devices()[0].platform == 'cpu':
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+      limits.append(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'))
+    for folder in _groups(root, 'memory'):
+      for name in ('memory.max', 'memory.limit_in_bytes'):
+        with contextlib.suppress(OSError, ValueError):  # 'max' is no number.
+          limits.append(int((folder / name).read_text('ascii')))
+  return min(limits)
+
+
+def _groups(root: pathlib.Path, controller: str = 'cpu') -> list[pathlib.Path]:
   """The folders of this process's group and of all groups around it."""
-  found = [root, root / 'cpu', root / 'cpu,cpuacct']
+  found = [root, root / controller]
+  if controller == 'cpu':
+    found.append(root / 'cpu,cpuacct')
   try:
     lines = pathlib.Path('/proc/self/cgroup').read_text('utf-8').splitlines()
   except (OSError, ValueError):
     return found
   for line in lines:
     _, controllers, path = line.split(':', 2)
-    if controllers and 'cpu' not in controllers.split(','):
+    if controllers and controller not in controllers.split(','):
       continue
     inner = pathlib.PurePosixPath(path.lstrip('/'))
     if '..' not in inner.parts:

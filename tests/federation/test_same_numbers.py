@@ -8,10 +8,13 @@ from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Strategy
 from whole_runs import ROOT
 
+from fedpm_jax.experiments.experiment import Experiment
 from fedpm_jax.federation import envelope, settings
+from fedpm_jax.federation.federated import Federated
 from fedpm_jax.federation.strategy import FedPM
 from fedpm_jax.prng import keys
 from fedpm_jax.reports import records
+from fedpm_jax.system import machine
 
 
 @pytest.mark.parametrize(
@@ -129,3 +132,14 @@ def test_private_randomness_is_the_clients_alone(tmp_path, monkeypatch):
   of_a_client = {keys.Purpose.LOCAL, keys.Purpose.BATCHES}
   shared = [purpose for seed, purpose in asked if seed == 5]
   assert not of_a_client & {*shared}
+
+
+def test_a_server_keeps_no_states_of_clients(monkeypatch):
+  """However large they are; a simulation of them is refused."""
+  monkeypatch.setattr(machine, 'memory_limit', lambda: 0)
+  told = f.told('--config.fedpm.persistent_optimizer=true')
+  config = settings.read(told).config
+  with pytest.raises(ValueError, match='persistent_optimizer=False'):
+    Experiment(config)
+  server = Federated(config, grid=f.grid_of(told))
+  assert server.first_state().clients == ()

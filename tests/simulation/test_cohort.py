@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import toy
 
-from fedpm_jax import compressors
 from fedpm_jax.simulation import cohort as turns
-from fedpm_jax.simulation import rounds
+from fedpm_jax.simulation import placement, rounds
 
 
 def run(turn, cohorts, **options):
@@ -42,7 +41,7 @@ def trainer(turn, *, devices=1, chunk=1):
     seed=0,
     inputs=engine.data[0],
     labels=engine.data[1],
-    mesh=rounds.make_mesh(4, max_devices=devices),
+    mesh=placement.make_mesh(4, max_devices=devices),
     chunk=chunk,
     turn=turn,
   )
@@ -81,7 +80,7 @@ def test_the_client_that_fails_is_named_and_later_ones_do_not_train(rng):
     num_clients=4,
     inputs=np.asarray(engine.data[0]),
     labels=np.where(np.arange(60) < 59, np.asarray(engine.data[1]), 99),
-    mesh=rounds.make_mesh(4, max_devices=1),
+    mesh=placement.make_mesh(4, max_devices=1),
     turn=1,
   )
   cohort = toy.cohort(rng, [0, 1, 2, 3], examples=59)
@@ -90,17 +89,3 @@ def test_the_client_that_fails_is_named_and_later_ones_do_not_train(rng):
     FloatingPointError, match=r'Round 4.* clients \[2\] diverged'
   ):
     engine.run(engine.init(), cohort, 3)
-
-
-def test_default_turn_fits_into_memory(monkeypatch):
-  layout = toy.network().layout
-  d = layout.num_parameters
-  masks = compressors.COMPRESSORS['bernoulli'](layout)
-  floats = compressors.COMPRESSORS['identity'](layout)
-  monkeypatch.setattr(turns, '_TURN_BYTES', 40 * d)
-  assert turns.default_turn(floats, 1, 1) == 10
-  assert turns.default_turn(floats, 1, 3) == 3
-  assert turns.default_turn(masks, 1, 2) == 20 * d // -(-d // 8)
-  assert turns.default_turn(floats, 12, 1) == 12  # at least one chunk
-  monkeypatch.setattr(turns.jax, 'default_backend', lambda: 'gpu')
-  assert turns.default_turn(floats, 3, 2) == 3

@@ -8,7 +8,7 @@ import toy
 from fedpm_jax import masks
 from fedpm_jax.algorithms import local
 from fedpm_jax.prng import keys
-from fedpm_jax.simulation import evaluate, rounds
+from fedpm_jax.simulation import evaluate, placement
 
 
 @pytest.mark.parametrize(('total', 'batch'), [(1, 5), (7, 3), (8, 4), (50, 9)])
@@ -45,7 +45,7 @@ def test_evaluation_equals_a_plain_loop(rng, devices):
   q = masks.quantise(jax.random.uniform(jax.random.key(0), (323,)))
   nets = {'mean': network.weights() * masks.theta_of(q)}
   nets['threshold'] = network.weights() * (q >= 32768)
-  mesh = rounds.make_mesh(2, max_devices=devices)
+  mesh = placement.make_mesh(2, max_devices=devices)
   run = evaluate.make_evaluate(network, lambda *_: nets, mesh)
   batches = evaluate.padded(images, labels, batch_size=5, shards=devices)
   results = run((), sampling_keys(1), *batches)
@@ -92,7 +92,7 @@ def rows_of_masks(rng, counts, *, devices=1, sharp=False):
   labels = rng.permutation(labels)  # so that masks disagree and are wrong
   theta = jax.random.uniform(jax.random.key(0), (323,))
   q = masks.quantise(theta > 0.5 if sharp else theta)
-  mesh = rounds.make_mesh(2, max_devices=devices)
+  mesh = placement.make_mesh(2, max_devices=devices)
   run = evaluate.make_evaluate(network, fedpm_networks(network), mesh)
   batches = evaluate.padded(images, labels, batch_size=5, shards=devices)
   found = [

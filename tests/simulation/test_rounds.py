@@ -15,7 +15,7 @@ from fedpm_jax.algorithms import local
 from fedpm_jax.codecs import dither
 from fedpm_jax.prng import dithers, keys
 from fedpm_jax.protocol import client, foresight, wire
-from fedpm_jax.simulation import link, meter, rounds
+from fedpm_jax.simulation import link, meter, placement, rounds
 from fedpm_jax.system import machine
 
 
@@ -120,7 +120,7 @@ def test_idle_clients_that_fill_up_the_mesh_change_nothing():
       num_clients=4,
       inputs=engine.data[0],
       labels=engine.data[1],
-      mesh=rounds.make_mesh(3, max_devices=devices),
+      mesh=placement.make_mesh(3, max_devices=devices),
     )
     state, row, *_ = engine.run(engine.init(), cohort, 0)
     rows.append((np.asarray(state.server.q), row))
@@ -275,19 +275,6 @@ def test_the_mean_mask_is_as_close_as_the_paper_says(rng):
   exact = (p * (1 - p)).sum() / clients**2
   assert abs(errors.mean() - exact) < 4 * errors.std() / draws**0.5
   assert exact < d / (4 * clients)
-
-
-@pytest.mark.parametrize(
-  ('clients', 'devices', 'used'), [(10, 8, 5), (2, 2, 2), (1, 2, 1), (5, 2, 2)]
-)
-def test_mesh_uses_no_device_that_would_idle(
-  monkeypatch, clients, devices, used
-):
-  monkeypatch.setattr(rounds.jax, 'local_devices', lambda: list(range(devices)))
-  monkeypatch.setattr(
-    rounds.jax.sharding, 'Mesh', lambda found, names: (len(found), names)
-  )
-  assert rounds.make_mesh(clients) == (used, ('clients',))
 
 
 @pytest.mark.parametrize('density', [0.0, 0.25, 0.5, 1.0])

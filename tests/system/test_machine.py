@@ -2,6 +2,8 @@
 
 import math
 import os
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -9,6 +11,8 @@ import jax
 import pytest
 
 from fedpm_jax.system import machine
+
+MEMINFO = pathlib.Path('/proc/meminfo')
 
 
 @pytest.fixture
@@ -111,6 +115,27 @@ def test_a_quota_of_the_control_group_counts(tmp_path, files, quota):
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
   assert machine.quota(tmp_path) == quota
+
+
+@pytest.mark.skipif(not MEMINFO.exists(), reason='of Linux')
+@pytest.mark.parametrize(
+  ('files', 'limit'),
+  [
+    ({}, None),
+    ({'memory.max': 'max\n'}, None),
+    ({'memory.max': '4096\n'}, 4096),
+    ({'memory.max': str(2**60)}, None),  # more than there is
+    ({'memory/memory.limit_in_bytes': '8192\n'}, 8192),
+    ({'cpu/memory.max': '4096\n'}, None),  # no folder for memory
+  ],
+)
+def test_memory_is_that_of_the_machine_or_less(tmp_path, files, limit):
+  for name, text in files.items():
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+  total = re.search(r'MemTotal:\s+(\d+) kB', MEMINFO.read_text())
+  assert machine.memory_limit(tmp_path) == (limit or 1024 * int(total[1]))
 
 
 @pytest.mark.parametrize(
