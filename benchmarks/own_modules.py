@@ -11,10 +11,16 @@ the ratios of a turn.
   row   the row of `models.MODELS`, with convolutions written for this package
   ours  the same network in plain Flax, by `execution.lowering=auto`
   lax   plain Flax as Flax computes it, `execution.lowering=lax`
+
+Beside them a square matrix product takes its turn.  `share_of_peak` is what the
+convolutions and dense layers of `ours` have in FLOPs, by the FLOPs that the
+product does in that time.  They are counted as plain sums, three times for a
+training step, so that Winograd's filtering may have more than 1.
 """
 
 import argparse
 import json
+import math
 import pathlib
 import platform
 import statistics
@@ -29,6 +35,7 @@ from flax import linen as nn
 
 from fedpm_jax import masks
 from fedpm_jax.models import network as networks
+from fedpm_jax.models import resnet
 
 CLIENTS = 4
 
@@ -64,6 +71,7 @@ class Strided(nn.Module):
 
 
 # name: (module, row of MODELS or None, images [H, W, C], batch, chunk)
+RESNET = resnet.resnet18(num_classes=10)
 CNN = Plain((32, 64), (128,))
 CONV4 = Plain((64, 64, 128, 128), (256, 256))
 CASES = {
@@ -72,7 +80,29 @@ CASES = {
   'conv4, batch 8, in turn': (CONV4, 'conv4', (28, 28, 1), 8, 1),
   'strided, batch 8, in turn': (Strided(), None, (32, 32, 3), 8, 1),
   'strided, batch 8, 4 side by side': (Strided(), None, (32, 32, 3), 8, 4),
+  'resnet18, batch 8, in turn': (RESNET, None, (32, 32, 3), 8, 1),
+  'resnet18, batch 32, in turn': (RESNET, None, (32, 32, 3), 32, 1),
 }
+NO_LAX = ('resnet18',)
+PRODUCT = 2048  # rows and columns
+
+
+def flops_of_step(module, images) -> int:
+  """Of one client's training step, by the layers that the module calls."""
+  counted = []
+
+  def note(next_fun, args, kwargs, context):
+    result = next_fun(*args, **kwargs)
+    if isinstance(context.module, nn.Conv | nn.Dense):
+      kernel = context.module.get_variable('params', 'kernel')
+      places = math.prod(result.shape[:-1])
+      counted.append(2 * places * math.prod(kernel.shape))
+    return result
+
+  scaled = jax.ShapeDtypeStruct(images.shape, jnp.float32)
+  with nn.intercept_methods(note):
+    jax.eval_shape(module.init, jax.random.key(0), scaled)
+  return 3 * sum(counted)
 
 
 def step_of(network, images, chunk):
@@ -96,14 +126,16 @@ def measure(name, repeats):
   """A row: milliseconds of a client's step in each way, and their ratios."""
   module, row, shape, batch, chunk = CASES[name]
   spec = networks.Spec('own', shape, 10, 0, 'signed_constant', 1.4)
-  ways = {
-    'ours': networks.build(spec, module=module),
-    'lax': networks.build(spec, module=module, lowering='lax'),
-  }
+  ways = {'ours': networks.build(spec, module=module)}
+  if not name.startswith(NO_LAX):
+    ways['lax'] = networks.build(spec, module=module, lowering='lax')
   if row:
     ways = {'row': networks.build(spec._replace(model=row))} | ways
   images = jax.random.bits(jax.random.key(0), (batch, *shape), jnp.uint8)
   steps = {way: step_of(net, images, chunk) for way, net in ways.items()}
+  matrix = jax.random.normal(jax.random.key(0), (PRODUCT, PRODUCT))
+  product = jax.jit(lambda a: a @ a)
+  steps['product'] = lambda: jax.block_until_ready(product(matrix))
   for step in steps.values():
     step()
   times = {way: [] for way in steps}
@@ -111,21 +143,24 @@ def measure(name, repeats):
     for way, step in steps.items():
       start = time.perf_counter()
       step()
-      times[way].append((time.perf_counter() - start) / CLIENTS)
-  ratio = lambda one, other: round(
-    statistics.median(
-      a / b for a, b in zip(times[one], times[other], strict=True)
-    ),
-    3,
+      clients = 1 if way == 'product' else CLIENTS
+      times[way].append((time.perf_counter() - start) / clients)
+  ratio = lambda one, other: statistics.median(
+    a / b for a, b in zip(times[one], times[other], strict=True)
   )
   found = {'case': name} | {
     f'{way}_ms': round(1000 * statistics.median(t), 2)
     for way, t in times.items()
   }
-  found['ours_to_lax'] = ratio('ours', 'lax')
+  work = flops_of_step(module, images) / (2 * PRODUCT**3)
+  found['share_of_peak'] = work * ratio('product', 'ours')
+  if 'lax' in ways:
+    found['ours_to_lax'] = ratio('ours', 'lax')
   if row:
     found['ours_to_row'] = ratio('ours', 'row')
-  return found
+  return {
+    k: round(v, 3) if isinstance(v, float) else v for k, v in found.items()
+  }
 
 
 def main() -> None:

@@ -316,3 +316,15 @@ def test_ways_of_a_plain_flax_module_are_compared(benchmarks, monkeypatch):
   row = own_modules.measure('tiny', 1)
   assert row['ours_ms'] > 0
   assert row['ours_to_lax'] > 0
+
+
+def test_flops_of_a_step_are_those_by_hand(benchmarks):
+  import own_modules
+
+  module = own_modules.Plain((3, 5), (7,))
+  images = np.zeros((2, 8, 6, 4), np.uint8)
+  convolutions = 8 * 6 * 9 * (4 * 3 + 3 * 5)
+  dense = 4 * 3 * 5 * 7 + 7 * 10  # after a pool
+  assert own_modules.flops_of_step(module, images) == (
+    3 * 2 * 2 * (convolutions + dense)
+  )
