@@ -45,6 +45,7 @@ BY_HAND = {
   'export JAX': 'sets what the lines below it need',
   'fedpm train --coordinator': 'several processes;'
   ' tests/experiments/test_several_hosts.py starts them',
+  'python benchmarks/chunks.py': 'needs a GPU; likewise',
   'python benchmarks/codecs.py': 'minutes; likewise',
   'python benchmarks/populations.py': 'minutes; likewise',
   'python benchmarks/round.py': 'minutes, or a GPU; likewise',

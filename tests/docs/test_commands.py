@@ -142,19 +142,18 @@ def _sweep(words, monkeypatch):
   named = {'fedpm', *','.join(only).removeprefix('--only=method=').split(',')}
 
   def tiny(path):
-    """The first run of each data set and method, at a tiny size."""
-    runs = {}
+    """The first run of each data set and method, of one split, at a tiny size."""
+    runs, split = {}, None
     for run in read(path):
       run.config.update_from_flattened_dict(TINY | ALIKE)
       data, method = run.labels['data'], run.labels['method']
-      if method in named:
+      split = split or run.labels['split']
+      if method in named and run.labels['split'] == split:
         runs.setdefault((data, method), run)
     return list(runs.values())
 
   monkeypatch.setattr(sweeps, 'read', tiny)
   words = [re.sub(r'^--jobs=\d+$', '--jobs=0', word) for word in words]
-  if not any(word.startswith('--only') for word in words):
-    words.append('--only=split=iid')
   try:
     importlib.import_module('fedpm_jax.sweep').main([*words, '--jobs=0'])
   except SystemExit as stopped:
