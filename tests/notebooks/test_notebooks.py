@@ -88,7 +88,7 @@ CASES = {
     (
       'Conv_0/bias               16  masked',
       'GroupNorm_0/scale         16  frozen at 1',
-      'Expected float32 images [B, 12, 12, 1], got uint8',
+      'Expected float32 inputs [B, 12, 12, 1], got uint8',
     ),
     {
       'round 10: test accuracy ': (0.95, 1),
