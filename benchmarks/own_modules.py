@@ -70,10 +70,10 @@ class Strided(nn.Module):
     return nn.Dense(10)(x.mean((1, 2)))
 
 
-# name: (module, row of MODELS or None, images [H, W, C], batch, chunk)
 RESNET = resnet.resnet18(num_classes=10)
 CNN = Plain((32, 64), (128,))
 CONV4 = Plain((64, 64, 128, 128), (256, 256))
+# name: (module, row of MODELS or None, images [H, W, C], batch, chunk)
 CASES = {
   'cnn, batch 10, in turn': (CNN, 'cnn', (32, 32, 3), 10, 1),
   'cnn, batch 10, 4 side by side': (CNN, 'cnn', (32, 32, 3), 10, 4),
@@ -83,7 +83,7 @@ CASES = {
   'resnet18, batch 8, in turn': (RESNET, None, (32, 32, 3), 8, 1),
   'resnet18, batch 32, in turn': (RESNET, None, (32, 32, 3), 32, 1),
 }
-NO_LAX = ('resnet18',)
+NO_LAX = ('resnet18',)  # These are compared with the peak alone.
 PRODUCT = 2048  # rows and columns
 
 

@@ -56,7 +56,8 @@ IID = (
 def run(name, split, seed, **changes):
   """One run of a method and what stands behind its name."""
   compared = config_files.load(_COMPARISON)
-  method = next(m for m in ('fedpm', 'eden_tenth', 'fedavg') if m in name)
+  methods = ('fedpm', 'eden_tenth', 'fedavg')
+  method = next(m for m in methods if name.startswith(m))
   own = (FEDPM if method == 'fedpm' else DENSE)[name.removeprefix(method)]
   made = compared.run(
     data='digits',

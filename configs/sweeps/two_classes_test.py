@@ -1,6 +1,6 @@
 """What two_classes.py has chosen, on the test set with ten other seeds.
 
-python -m fedpm_jax.sweep --config=configs/sweeps/two_classes_test.py --jobs=2
+python -m fedpm_jax.sweep --config=configs/sweeps/two_classes_test.py
 python -m fedpm_jax.report --sweep=runs/two_classes_test
 """
 

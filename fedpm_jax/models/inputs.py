@@ -22,17 +22,14 @@ def dtype_of(value_range: tuple[float, float] | None, unscaled: str) -> str:
   return unscaled or ('uint8' if value_range is None else 'float32')
 
 
-def given(
-  shape: tuple[int, ...], unscaled: str, count: int = 1
-) -> jax.ShapeDtypeStruct:
-  """What a module is called with: `count` inputs, after `normalise`.
+def given(shape: tuple[int, ...], unscaled: str) -> jax.ShapeDtypeStruct:
+  """What a module is called with for a batch of one, after `normalise`.
 
   Args:
     shape: of one input.
     unscaled: see `normalise`.
-    count: B.
   """
-  return jax.ShapeDtypeStruct((count, *shape), np.dtype(unscaled or 'float32'))
+  return jax.ShapeDtypeStruct((1, *shape), np.dtype(unscaled or 'float32'))
 
 
 def normalise(

@@ -1,6 +1,6 @@
 """Where a cohort trains: on which devices, side by side or in turn.
 
-Dimensions: K clients in the cohort, B batch, d parameters.
+Dimensions: K clients in the cohort.
 """
 
 from typing import Any
