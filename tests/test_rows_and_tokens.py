@@ -84,6 +84,19 @@ def test_a_token_beyond_the_vocabulary_is_named_as_the_cause():
     next(run.rounds())
 
 
+def test_one_in_the_test_set_alone_is_told_of_once(caplog):
+  data = sentences()
+  data.x_test[5, 3] = 40
+  config = small_runs.small(**{'data.max_examples': 0, 'evaluation.every': 1})
+  run = fp.Experiment(config, dataset=data, model=Bag())
+  for row in run.rounds():
+    assert np.isnan(row['eval/loss_mean'])
+    assert np.isfinite(row['train/loss'])
+  said = [r.getMessage() for r in caplog.records if 'not finite' in r.message]
+  assert len(said) == 1
+  assert 'largest token of x_test is 40, that of x_train 39' in said[0]
+
+
 @pytest.mark.parametrize('name', CASES)
 def test_a_model_of_images_refuses_them_before_any_round(name):
   data = CASES[name][0]()

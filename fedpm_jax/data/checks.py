@@ -17,6 +17,9 @@ from fedpm_jax.system import text
 # Inputs that use less of their range look all alike to a network.
 _LEAST_SHARE = 0.02
 _LARGEST = 1e6  # of rows that nobody scales
+# How much wider one column of a table may be than another before the narrow one
+# is as good as constant for a network whose weights are random.
+_WIDEST = 1000
 
 
 def checked(dataset: Dataset) -> Dataset:
@@ -157,6 +160,7 @@ def _check_inputs(
         f' {inputs.min()} to {inputs.max()}. Rows reach the model as they are:'
         ' standardise them, or give value_range=(low, high).'
       )
+    _warn_if_uneven(name, inputs)
   else:
     hint = _hint(name, inputs)
     raise ValueError(
@@ -234,6 +238,27 @@ def _warn_if_flat(
       inputs.max(),
       low,
       high,
+    )
+
+
+def _warn_if_uneven(name: str, rows: np.ndarray) -> None:
+  """Warns of a table in which one column drowns another."""
+  if rows.ndim != 2:
+    return
+  spread = rows.std(axis=0, dtype=np.float64)
+  wide = int(np.argmax(spread))
+  # A constant column says nothing, however it is scaled.
+  narrow = int(np.argmin(np.where(spread > 0, spread, np.inf)))
+  if spread[wide] > _WIDEST * spread[narrow] > 0:
+    logging.warning(
+      '%s: column %d has a standard deviation of %.3g, column %d one of %.3g. The'
+      ' model cannot see the narrow one beside the wide one. Standardise the'
+      ' columns, with the mean and the deviation of x_train.',
+      name,
+      wide,
+      spread[wide],
+      narrow,
+      spread[narrow],
     )
 
 

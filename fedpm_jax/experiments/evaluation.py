@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from absl import logging
 
 from fedpm_jax.algorithms.base import Algorithm
 from fedpm_jax.data import batches, partition
@@ -137,10 +138,33 @@ def make(
     )
     return jax.device_get(function(server_state, of_masks, *on_devices))
 
+  told = False
+
   def metrics(own: evaluate.Results) -> dict[str, float]:
+    nonlocal told
     whole = hosts.sum(own)
-    return evaluate.to_metrics(whole) | client_accuracy.metrics(
+    row = evaluate.to_metrics(whole)
+    if not (told or np.isfinite(list(row.values())).all()):
+      told = True  # Once is enough: the next evaluation has the same cause.
+      logging.warning('%s', _not_finite(row, dataset))
+    return row | client_accuracy.metrics(
       np.asarray(whole.mean_by_class), of_class, label_counts
     )
 
   return Evaluation(results, metrics)
+
+
+def _not_finite(row: dict[str, float], dataset: Dataset) -> str:
+  """What to look at where a test loss is not finite, though training's is."""
+  names = [name for name, value in row.items() if not np.isfinite(value)]
+  said = (
+    f'{", ".join(names)}: not finite, while the training loss is. The network'
+    ' makes outputs of some test inputs that are not finite.'
+  )
+  if dataset.x_test.dtype != np.int32:
+    return f'{said} Compare x_test with x_train.'
+  return (
+    f'{said} The largest token of x_test is {dataset.x_test.max()}, that of'
+    f' x_train {dataset.x_train.max()}: an nn.Embed gives NaN unless all tokens'
+    ' are below its num_embeddings.'
+  )

@@ -40,6 +40,13 @@ def test_rows_and_tokens_pass_as_they_are(inputs, caplog):
   assert not caplog.records
 
 
+def table(*widths):
+  """Columns of these standard deviations, in both halves."""
+  signs = np.resize([1.0, -1.0], 20)[:, None]
+  rows = (7 + signs * np.array(widths)).astype(np.float32)
+  return {'x_train': rows, 'x_test': rows[:8]}
+
+
 def floats(low=0.0, high=1.0, value_range=(0.0, 1.0)):
   images = np.linspace(low, high, 20 * 36, dtype=np.float32)
   images = images.reshape(20, 6, 6, 1)
@@ -152,6 +159,11 @@ def test_what_is_refused(changes, message):
       )
       | {'y_test': np.zeros(20, int)},
       'images of 3 rows with 8 channels. If it is [N, C, H, W], use',
+    ),
+    (table(0.0, 900.0, 1.0), ''),
+    (
+      table(2.0, 3000.0, 0.0),
+      'x_train: column 1 has a standard deviation of 3e+03, column 0 one of 2.',
     ),
   ],
 )
