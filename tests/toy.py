@@ -103,6 +103,7 @@ def engine_of(
   turn=0,
   num_clients=4,
   clients_per_round=4,
+  brought=0,
   max_distance=0.0,
   weights=None,
 ):
@@ -117,13 +118,22 @@ def engine_of(
     mesh=placement.make_mesh(clients_per_round),
     chunk=chunk,
     turn=turn,
+    brought=brought,
     max_distance=max_distance,
     weights=weights,
   )
 
 
 @functools.lru_cache
-def engine(*, chunk=1, turn=0, num_clients=4, clients_per_round=4, **options):
+def engine(
+  *,
+  chunk=1,
+  turn=0,
+  num_clients=4,
+  clients_per_round=4,
+  brought=0,
+  **options,
+):
   """An engine; it holds no state of a run, so tests share its compilations."""
   return engine_of(
     method(network(), **options),
@@ -131,6 +141,7 @@ def engine(*, chunk=1, turn=0, num_clients=4, clients_per_round=4, **options):
     turn=turn,
     num_clients=num_clients,
     clients_per_round=clients_per_round,
+    brought=brought,
   )
 
 

@@ -31,6 +31,7 @@ from fedpm_jax.models import network as networks
 from fedpm_jax.models.network import Network
 from fedpm_jax.protocol import robust
 from fedpm_jax.protocol.method import Method, Names, compose
+from fedpm_jax.simulation import examples
 from fedpm_jax.system import text
 
 
@@ -104,6 +105,7 @@ def _check_names(config: Config, parts: Parts) -> None:
     'weights.kind': masks.WEIGHTS,
     'aggregation.weights': partition.WEIGHTS,
     'execution.dtype': networks.DTYPES,
+    'execution.examples': examples.WAYS,
     'execution.lowering': ('auto', *lowering.LOWERINGS),
   }
   if parts.model is None:

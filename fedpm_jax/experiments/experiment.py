@@ -40,7 +40,7 @@ from fedpm_jax.prng import keys
 from fedpm_jax.protocol import aggregate, model_file
 from fedpm_jax.protocol.foresight import Foresight
 from fedpm_jax.reports import codec_costs
-from fedpm_jax.simulation import placement, privacy
+from fedpm_jax.simulation import examples, placement, privacy
 from fedpm_jax.simulation.rounds import Cohort, Engine, Kept, Round, State
 from fedpm_jax.system import machine
 from fedpm_jax.system.hosts import Hosts
@@ -142,6 +142,12 @@ class Experiment:
       mesh=mesh,
       chunk=config.execution.chunk,
       step_factor=build.step_factor(config),
+      brought=examples.most(
+        config.execution.examples,
+        self.dataset.x_train,
+        self.client_examples,
+        mesh.size,
+      ),
       max_distance=config.robust.max_distance,
       weights=self._weights,
       hosts=hosts,

@@ -15,6 +15,7 @@ B batch, d parameters.
 """
 
 import functools
+import math
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from fedpm_jax.algorithms import local
 from fedpm_jax.protocol import client as clients
 from fedpm_jax.protocol.client import Shared, Trained, Work
 from fedpm_jax.protocol.method import Method
-from fedpm_jax.simulation import placement
+from fedpm_jax.simulation import examples, placement
 from fedpm_jax.simulation.meter import Clock
 
 P = jax.sharding.PartitionSpec
@@ -74,16 +75,21 @@ def make_clients_step(
       another, which a CPU's caches like best.
 
   Returns:
-    (Shared, Work `[T, ...]`, client states `[T, ...]`) -> Trained `[T, ...]`.
-    T must be a multiple of the mesh's size: see `_padded`.
+    (Shared, Work `[T, ...]`, client states `[T, ...]`, own) -> Trained
+    `[T, ...]`.  T must be a multiple of the mesh's size: see `_padded`.  `own`
+    are the clients' examples, of `examples.brought`; () where indices point into
+    those of `Shared`.
   """
 
-  def one_client(pair: tuple[Work, Any], shared: Shared) -> Trained:
-    return clients.train(method, *pair, shared)
+  def one_client(each: tuple[Work, Any, Any], shared: Shared) -> Trained:
+    work, client_state, own = each
+    if own:
+      shared = shared._replace(inputs=own[0], labels=own[1])
+    return clients.train(method, work, client_state, shared)
 
-  def one_device(pairs, shared):
+  def one_device(each, shared):
     train = functools.partial(one_client, shared=shared)
-    return lax.map(train, pairs, batch_size=chunk if chunk > 1 else None)
+    return lax.map(train, each, batch_size=chunk if chunk > 1 else None)
 
   sharded = jax.shard_map(
     one_device,
@@ -94,8 +100,8 @@ def make_clients_step(
   )
 
   @functools.partial(jax.jit, compiler_options=method.network.compiler_options)
-  def clients_step(shared, work, client_states):
-    return sharded((work, client_states), shared)
+  def clients_step(shared, work, client_states, own=()):
+    return sharded((work, client_states, own), shared)
 
   return clients_step
 
@@ -170,8 +176,9 @@ class Trainer:
     chunk: int = 1,
     turn: int = 0,
     step_factor: Callable[[int], float] | None = None,
+    brought: int = 0,
   ):
-    """Compiles nothing yet, but puts the data on the devices.
+    """Compiles nothing yet, but puts the data on the devices, or leaves it.
 
     Args:
       method: what clients train and how they compress it.
@@ -183,16 +190,29 @@ class Trainer:
       turn: how many clients a device trains in a turn, at most; 0 for
         `placement.turn`.
       step_factor: see `rounds.Engine`.
+      brought: n, the examples of the largest client, where each turn brings its
+        own; 0: every device holds the whole training set.
     """
     self._seed = seed
     self._devices = mesh.size
     self._step_factor = step_factor
-    self._turn = turn or placement.turn(method.compressor, chunk, mesh.size)
+    self._brought = brought
+    of_a_client = brought * math.prod(inputs.shape[1:]) * inputs.dtype.itemsize
+    self._turn = turn or placement.turn(
+      method.compressor, chunk, mesh.size, of_a_client
+    )
     self._replicated = jax.NamedSharding(mesh, P())
     self._by_client = jax.NamedSharding(mesh, P('clients'))
-    self.data = jax.device_put((inputs, labels), self._replicated)
+    self.data: tuple[Any, Any] = inputs, labels
+    if not brought:
+      self.data = jax.device_put(self.data, self._replicated)
     self.receive = make_receive(method, mesh)
     self.clients_step = make_clients_step(method, mesh, chunk=chunk)
+
+  @property
+  def brings_examples(self) -> bool:
+    """Whether each turn of clients brings its own examples."""
+    return self._brought > 0
 
   def work(self, cohort: Cohort, round_idx: int) -> Work:
     """The cohort's examples with their keys, `[K, ...]`."""
@@ -256,10 +276,13 @@ class Trainer:
 
     def start(turn):
       part = lambda x: x[turn * size : (turn + 1) * size]
-      own, ids = jax.tree.map(part, padded)
-      states = jax.tree.map(lambda leaf: leaf[ids], client_states)
+      work, ids = jax.tree.map(part, padded)
+      states, own = jax.tree.map(lambda leaf: leaf[ids], client_states), ()
+      if self._brought:
+        inputs, labels = self.data
+        work, own = examples.brought(work, inputs, labels, self._brought)
       return self.clients_step(
-        shared, *jax.device_put((own, states), self._by_client)
+        shared, *jax.device_put((work, states, own), self._by_client)
       )
 
     running = start(0)

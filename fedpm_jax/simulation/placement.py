@@ -11,7 +11,7 @@ import numpy as np
 from fedpm_jax import codecs
 from fedpm_jax.compressors.base import Compressor
 
-_TURN_BYTES = 2**29  # of symbols, on a host
+_TURN_BYTES = 2**29  # of symbols, or of examples, on a host
 
 
 def make_mesh(clients_per_round: int, *, max_devices: int = 0) -> Any:
@@ -30,7 +30,9 @@ def make_mesh(clients_per_round: int, *, max_devices: int = 0) -> Any:
   return jax.sharding.Mesh(np.array(available[:used]), ('clients',))
 
 
-def turn(compressor: Compressor, chunk: int, devices: int) -> int:
+def turn(
+  compressor: Compressor, chunk: int, devices: int, example_bytes: int = 0
+) -> int:
   """How many clients a device trains before the host has their symbols.
 
   On a CPU training leaves the host no time for anything else, and short turns
@@ -42,6 +44,7 @@ def turn(compressor: Compressor, chunk: int, devices: int) -> int:
     compressor: whose symbols wait for the end of the turn.
     chunk: how many clients a device vectorises.
     devices: that train; those of a CPU share its memory.
+    example_bytes: of the examples that a client brings.
   """
   if jax.default_backend() != 'cpu':
     return chunk
@@ -50,10 +53,18 @@ def turn(compressor: Compressor, chunk: int, devices: int) -> int:
     num_bytes = -(-num_bytes // 8)  # They are packed.
   else:
     num_bytes *= codecs.base.DTYPES[compressor.symbols].itemsize
-  return max(_TURN_BYTES // devices // num_bytes, chunk)
+  largest = max(num_bytes, example_bytes)
+  return max(_TURN_BYTES // devices // largest, chunk)
 
 
-def told(mesh: Any, chunk: int, clients_per_round: int, hosts: int) -> str:
+def told(
+  mesh: Any,
+  chunk: int,
+  clients_per_round: int,
+  hosts: int,
+  *,
+  brought: bool = False,
+) -> str:
   """A line on where the clients of a round train.
 
   Args:
@@ -61,6 +72,7 @@ def told(mesh: Any, chunk: int, clients_per_round: int, hosts: int) -> str:
     chunk: how many clients a device vectorises, at most.
     clients_per_round: K, of all hosts.
     hosts: that share them, each with such a mesh.
+    brought: whether each turn brings its examples.
   """
   kind = mesh.devices.flat[0].device_kind
   where = f'{mesh.size} device{"s" * (mesh.size > 1)} ({kind})'
@@ -70,4 +82,5 @@ def told(mesh: Any, chunk: int, clients_per_round: int, hosts: int) -> str:
   side_by_side = min(chunk, of_a_device)
   how = 'one after another' if chunk == 1 else f'{side_by_side} side by side'
   each = f', {of_a_device} on a device, {how}' if of_a_device > 1 else ''
-  return f'Clients of a round: {clients_per_round}, trained on {where}{each}.'
+  line = f'Clients of a round: {clients_per_round}, trained on {where}{each}'
+  return f'{line}, with examples that they bring.' if brought else f'{line}.'

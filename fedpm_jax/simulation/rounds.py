@@ -109,11 +109,12 @@ class Engine:
     chunk: int = 1,
     turn: int = 0,
     step_factor: Callable[[int], float] | None = None,
+    brought: int = 0,
     max_distance: float = 0.0,
     weights: np.ndarray | None = None,
     hosts: Hosts | None = None,
   ):
-    """Compiles nothing yet, but puts the data on the devices.
+    """Compiles nothing yet, but puts the data on the devices, or leaves it.
 
     Args:
       method: see `Method`.
@@ -126,6 +127,7 @@ class Engine:
       turn: see `cohort.Trainer`.
       step_factor: (round_idx) -> the factor on the optimiser's steps in that
         round; None where it is always 1.
+      brought: see `cohort.Trainer`.
       max_distance: masks farther from theta count for nothing, see
         `protocol.robust`; 0: every mask counts.
       weights: int `[M]`, how much each client counts; None: all the same.
@@ -146,6 +148,7 @@ class Engine:
       chunk=chunk,
       turn=turn,
       step_factor=step_factor,
+      brought=brought,
     )
     self.server = Server(method, seed=seed, weights=weights)
     self.aggregation = self.server.aggregation
@@ -153,8 +156,8 @@ class Engine:
     self.link = link.Link(method, client, self.server)
 
   @property
-  def data(self) -> tuple[jax.Array, jax.Array]:
-    """Inputs and labels, as they lie on the devices."""
+  def data(self) -> tuple[Any, Any]:
+    """Inputs and labels, on the devices or with the host."""
     return self.trainer.data
 
   def init(self, *, with_clients: bool = True) -> State:

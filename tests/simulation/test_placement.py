@@ -31,6 +31,7 @@ def test_a_turn_fits_into_memory(monkeypatch):
   assert placement.turn(floats, 1, 3) == 3
   assert placement.turn(masks, 1, 2) == 20 * d // -(-d // 8)
   assert placement.turn(floats, 12, 1) == 12  # at least one chunk
+  assert placement.turn(masks, 1, 2, 5 * d) == 4
   monkeypatch.setattr(placement.jax, 'default_backend', lambda: 'gpu')
   assert placement.turn(floats, 3, 2) == 3
 
@@ -68,3 +69,7 @@ def test_the_line_says_where(clients, devices, chunk, hosts, line):
   mesh = placement.make_mesh(clients // hosts, max_devices=devices)
   said = placement.told(mesh, chunk, clients, hosts)
   assert said == f'Clients of a round: {line}'
+  said = placement.told(mesh, chunk, clients, hosts, brought=True)
+  assert (
+    said == f'Clients of a round: {line[:-1]}, with examples that they bring.'
+  )
