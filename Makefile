@@ -11,7 +11,7 @@ run: $(READY)
 	$(BIN)/python -m fedpm_jax.train $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 tests $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -8,6 +8,10 @@ import jax
 import numpy as np
 import pytest
 
+# LLVM's vectorisers take a fifth of the time of the tests, whose data are tiny.
+# Without them the numbers are those of another rounding.  Processes that tests
+# start inherit this; the notebooks compile as users do.
+os.environ.setdefault('XLA_FLAGS', '--xla_llvm_disable_expensive_passes=true')
 jax.config.update('jax_num_cpu_devices', 2)
 # Compiled programs are shared between tests, workers and the processes that
 # tests start; a second run of the tests starts from them too.

@@ -59,7 +59,8 @@ def test_devices_letters_and_names_change_nothing(whole, tmp_path):
   """Three devices, a terminal of ASCII, a folder whose name has everything."""
   run = _run(
     tmp_path / ODD,
-    XLA_FLAGS='--xla_force_host_platform_device_count=3',
+    XLA_FLAGS=f'{os.environ["XLA_FLAGS"]}'
+    ' --xla_force_host_platform_device_count=3',
     PYTHONIOENCODING='ascii',
     LC_ALL='C',
   )

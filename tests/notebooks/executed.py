@@ -30,7 +30,9 @@ def execute(
   Raises:
     CellExecutionError: a cell has raised an exception.
   """
-  path = os.environ.get('PYTHONPATH', '')
+  # Compiled as users have it, see tests/conftest.py.
+  env = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  env['PYTHONPATH'] = f'{ROOT}{os.pathsep}{env.get("PYTHONPATH", "")}'
   done = nbclient.NotebookClient(
     copy.deepcopy(notebook),
     timeout=600,
@@ -38,7 +40,7 @@ def execute(
     record_timing=False,
     coalesce_streams=True,
     resources={'metadata': {'path': str(folder)}},
-  ).execute(env=os.environ | {'PYTHONPATH': f'{ROOT}{os.pathsep}{path}'})
+  ).execute(env=env)
   done.metadata.language_info = {'name': 'python'}
   return done
 
