@@ -5,13 +5,15 @@
 Writes a file of random images of 32x32x3 pixels, 100 to each client, of which
 100 clients take part in a round.  `all` reads the file and puts the images on
 the devices, `cohort` maps it, so that each turn of clients brings its own.  Each
-is a process of its own, in turn.  `held_mb` is the memory that the process has
-for itself after the rounds (RssAnon): pages of a mapped file do not count,
-since the system takes them back when it needs them.
+is a process of its own, in turn.  `held_mb` is by how much the memory that the
+process has for itself (RssAnon) has grown in the rounds; the images of `all`
+are in it.  Pages of a mapped file do not count, since the system takes them back
+when it needs them.
 """
 
 import argparse
 import json
+import math
 import pathlib
 import re
 import statistics
@@ -35,6 +37,7 @@ def measure(path: str, way: str, rounds: int) -> dict[str, float]:
   import fedpm_jax as fp
   from fedpm_jax.experiments.experiment import Experiment
 
+  before = _held()
   images = np.load(path, mmap_mode='r' if way == 'cohort' else None)
   rng = np.random.default_rng(0)
   labels = rng.integers(0, 10, len(images)).astype(np.int32)
@@ -60,21 +63,26 @@ def measure(path: str, way: str, rounds: int) -> dict[str, float]:
   times = []
   for _ in range(rounds):
     times.append(run.run_round().metrics['time/round_s'])
-  status = pathlib.Path('/proc/self/status').read_text('ascii')
-  held = re.search(r'RssAnon:\s+(\d+) kB', status)
   return {
     'clients': clients,
     'start_s': round(start, 2),
-    'round_s': round(statistics.median(times[2:]), 3),
-    'held_mb': round(int(held[1]) / 1000) if held else float('nan'),
+    'round_s': round(statistics.median(times[min(2, rounds - 1) :]), 3),
+    'held_mb': round(_held() - before),
   }
+
+
+def _held() -> float:
+  """Megabytes that this process has for itself."""
+  status = pathlib.Path('/proc/self/status').read_text('ascii')
+  found = re.search(r'RssAnon:\s+(\d+) kB', status)
+  return int(found[1]) / 1000 if found else float('nan')
 
 
 def write(path: pathlib.Path, gigabytes: float) -> None:
   """Random images, a part at a time."""
   import numpy as np
 
-  of_an_image = 32 * 32 * 3
+  of_an_image = math.prod(_SHAPE)
   count = int(gigabytes * 1e9) // (of_an_image * _EACH) * _EACH
   images = np.lib.format.open_memmap(path, 'w+', np.uint8, (count, *_SHAPE))
   rng = np.random.default_rng(0)

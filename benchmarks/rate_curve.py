@@ -48,7 +48,7 @@ def table(rows: dict[str, dict[str, np.ndarray]]) -> str:
   lines = ['| | accuracy | uplink | downlink |', '| --- | --- | --- | --- |']
   for name, row in rows.items():
     cells = [
-      f'{row[key].mean():.{digits}f} +- {row[key].std(ddof=1):.{digits}f}'
+      f'{row[key].mean():.{digits}f} +- {_spread(row[key]):.{digits}f}'
       for key, digits in (('accuracy', 3), ('uplink', 4), ('downlink', 3))
     ]
     lines.append(f'| `{name}` | {" | ".join(cells)} |')
@@ -68,6 +68,11 @@ def points(rows, way: str) -> dict[str, dict[str, np.ndarray]]:
   return dict(sorted(found.items(), key=lambda item: float(item[0])))
 
 
+def _spread(values: np.ndarray) -> float:
+  """Standard deviation over seeds; 0 of one seed."""
+  return float(values.std(ddof=1)) if len(values) > 1 else 0.0
+
+
 def _is_number(value: str) -> bool:
   return value.replace('.', '', 1).isdigit()
 
@@ -84,7 +89,7 @@ def draw(rows, stem: pathlib.Path) -> list[pathlib.Path]:
       on_line = points(rows, way)
       x = [row[direction].mean() for row in on_line.values()]
       y = [row['accuracy'].mean() for row in on_line.values()]
-      error = [row['accuracy'].std(ddof=1) for row in on_line.values()]
+      error = [_spread(row['accuracy']) for row in on_line.values()]
       lines[title] = axis.errorbar(
         x,
         y,
@@ -97,7 +102,7 @@ def draw(rows, stem: pathlib.Path) -> list[pathlib.Path]:
       )
       ends += [*np.subtract(y, error), *np.minimum(1, np.add(y, error))]
       for value, place in zip(on_line, zip(x, y, strict=True), strict=True):
-        # A value may stand on several lines: a name is given once.
+        # Lines may have a value in common, and `named` has it once.
         while value in named:
           value += ' '
         named[value] = place
@@ -112,11 +117,11 @@ def draw(rows, stem: pathlib.Path) -> list[pathlib.Path]:
 
 def main() -> None:
   folder, out = map(pathlib.Path, sys.argv[1:])
-  rows = {
-    group.labels['method']: measured(group)
-    for group in sweep_runs.read(folder)
-    if group.runs
-  }
+  groups = sweep_runs.read(folder)
+  rows = {g.labels['method']: measured(g) for g in groups if g.runs}
+  for group in groups:
+    for run in group.missing:
+      print(f'missing: {run.path} ({run.reason})', file=sys.stderr)
   if DEFAULT not in rows:
     sys.exit(f'error: {folder} has no finished run of {DEFAULT!r}.')
   out.mkdir(parents=True, exist_ok=True)

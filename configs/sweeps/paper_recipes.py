@@ -4,7 +4,8 @@ Isik et al., "Sparse random networks for communication-efficient federated
 learning", ICLR 2023; the settings are those of the yaml files of its code (see
 the configurations below), at full size.  Meant for a GPU; `paper_reduced.py` has
 the same at a size for two cores.  `fedpm` is our recipe, `fedpm_official` that
-of the authors' code (`fedpm_jax/experiments/recipes.py`).
+of the authors' code (`fedpm_jax/experiments/recipes.py`).  `paper.py` compares
+other methods with both, on CIFAR-10.
 
     python -m fedpm_jax.sweep --config=configs/sweeps/paper_recipes.py
     python -m fedpm_jax.report --sweep=runs/paper_recipes

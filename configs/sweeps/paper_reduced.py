@@ -1,4 +1,4 @@
-"""The experiments of paper_recipes.py, at a size for two cores.
+"""The experiments of paper_recipes.py but CIFAR-100, at a size for two cores.
 
 Fewer images, smaller batches and fewer rounds; networks, clients, local epochs
 and splits are those of the paper.  CIFAR-10, iid, has 120 local steps a round, as

@@ -5,7 +5,7 @@ training set that is held out, three seeds.  The row `fedpm` is the default.  A
 way is a switch, and its values are a line of the picture:
 
   weight      `fedpm.prior_weight`, the price of leaving the server's theta
-  rate        smaller or larger steps
+  rate        smaller or larger steps; at twice the rate with a weight, too
   persistent  Adam's moments are kept from round to round, which needs 2 d floats
               a client; with the default's constants, at three rates
   usual_eps   Adam's usual eps, 1e-8, at three rates

@@ -28,7 +28,8 @@ class ClientBatches(NamedTuple):
   """What one client sees in a round.
 
   Attributes:
-    inputs: `[N, ...]`, the whole training set, shared by all clients.
+    inputs: `[N, ...]`, what its indices point into: the whole training set,
+      shared by all clients, or its own examples.
     labels: int32 `[N]`.
     indices: int32 `[S, B]`, the client's examples in the order it visits them.
     valid: bool `[S, B]`, False on padding.

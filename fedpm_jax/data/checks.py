@@ -16,11 +16,12 @@ from fedpm_jax.system import text
 
 # Inputs that use less of their range look all alike to a network.
 _LEAST_SHARE = 0.02
+_PART = 2**24  # bytes that are summed at a time
 _LARGEST = 1e6  # of rows that nobody scales
 # How much wider one column of a table may be than another before the narrow one
 # is as good as constant for a network whose weights are random.
 _WIDEST = 1000
-_ROWS = 10_000  # that are looked at for it, at least
+_NUMBERS = 10**7  # that are looked at for it, at most
 
 
 def checked(dataset: Dataset) -> Dataset:
@@ -119,8 +120,12 @@ def checksum(arrays: Iterable[np.ndarray]) -> str:
   crc = 0
   for array in arrays:
     head = f'{array.dtype} {array.shape};'.encode()
-    flat = np.ascontiguousarray(array).reshape(-1)
-    crc = zlib_ng.crc32(flat.view(np.uint8).data, zlib_ng.crc32(head, crc))
+    crc = zlib_ng.crc32(head, crc)
+    # In parts, since a mapped file that lies in another order would be copied.
+    size = max(1, _PART // max(1, array[:1].nbytes))
+    for first in range(0, len(array), size):
+      part = np.ascontiguousarray(array[first : first + size]).reshape(-1)
+      crc = zlib_ng.crc32(part.view(np.uint8).data, crc)
   return f'{crc:08x}'
 
 
@@ -247,7 +252,7 @@ def _warn_if_uneven(name: str, rows: np.ndarray) -> None:
   """Warns of a table in which one column drowns another."""
   if rows.ndim != 2:
     return
-  some = rows[:: max(1, len(rows) // _ROWS)]
+  some = rows[:: -(-rows.size // _NUMBERS)]
   spread = some.std(axis=0, dtype=np.float64)
   wide = int(np.argmax(spread))
   # A constant column says nothing, however it is scaled.

@@ -84,8 +84,9 @@ KEYS: dict[str, Option] = {
   'execution.devices': option(0, 'at most so many; 0: all', 0, decides=False),
   'execution.examples': option(
     'auto',
-    'all: of the training set on each device; cohort: those of clients that'
-    ' train; auto: all, where they take a quarter of its memory at most',
+    'all: each device holds the training set; cohort: the host keeps it and'
+    ' sends each turn of clients its own; auto: all, if it takes a quarter of the'
+    ' memory at most',
     decides=False,
   ),
   'execution.chunk': option(1, 'clients vectorised at a time on a device', 1),

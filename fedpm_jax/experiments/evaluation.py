@@ -144,7 +144,7 @@ def make(
     nonlocal told
     whole = hosts.sum(own)
     row = evaluate.to_metrics(whole)
-    if not (told or np.isfinite(list(row.values())).all()):
+    if hosts.leads and not (told or np.isfinite(list(row.values())).all()):
       told = True  # Once is enough: the next evaluation has the same cause.
       logging.warning('%s', _not_finite(row, dataset))
     return row | client_accuracy.metrics(
@@ -155,11 +155,11 @@ def make(
 
 
 def _not_finite(row: dict[str, float], dataset: Dataset) -> str:
-  """What to look at where a test loss is not finite, though training's is."""
+  """What to look at where a test loss is not finite."""
   names = [name for name, value in row.items() if not np.isfinite(value)]
   said = (
-    f'{", ".join(names)}: not finite, while the training loss is. The network'
-    ' makes outputs of some test inputs that are not finite.'
+    f'{", ".join(names)}: not finite. The network makes outputs of some test'
+    ' inputs that are not finite.'
   )
   if dataset.x_test.dtype != np.int32:
     return f'{said} Compare x_test with x_train.'

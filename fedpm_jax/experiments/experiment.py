@@ -147,6 +147,7 @@ class Experiment:
         self.dataset.x_train,
         self.client_examples,
         mesh.size,
+        config.execution.chunk,
       ),
       max_distance=config.robust.max_distance,
       weights=self._weights,

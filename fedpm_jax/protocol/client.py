@@ -82,8 +82,9 @@ class Shared(NamedTuple):
   Attributes:
     payload: `[d]`, what they were sent.
     received: what the algorithm makes of it.
-    inputs: `[N, ...]`, the training set that indices point into.
-    labels: int32 `[N]`.
+    inputs: `[N, ...]`, the training set that indices point into; () where each
+      client brings its own examples.
+    labels: int32 `[N]`, likewise.
     step_factor: float32, the factor of this round on the optimiser's steps;
       None where it is always 1.
   """

@@ -266,9 +266,9 @@ class Trainer:
     factor = None
     if step_factor is not None:
       factor = jax.device_put(np.float32(step_factor), self._replicated)
-    inputs, labels = self.data
+    data: tuple[Any, Any] = ((), ()) if self._brought else self.data
     received = self.receive(on_device)
-    shared = Shared(on_device, received, inputs, labels, factor)
+    shared = Shared(on_device, received, *data, factor)
     devices = self._devices
     turns = -(-len(ids) // (devices * self._turn))
     size = devices * -(-len(ids) // (devices * turns))

@@ -27,21 +27,28 @@ def most(
   inputs: np.ndarray,
   client_examples: Sequence[np.ndarray],
   devices: int,
+  chunk: int = 1,
 ) -> int:
   """n, if the training set stays with the host; 0 if every device holds it.
 
   Args:
     way: 'all': it lies on every device; 'cohort': with the host; 'auto': with
-      the host if it takes more than a quarter of the memory of a device.
+      the host if it takes more than a quarter of the memory of a device, and
+      two chunks of clients need less.
     inputs: `[N, ...]`.
     client_examples: M arrays.
     devices: that train; those of a CPU share its memory.
+    chunk: how many clients a device vectorises.
   """
-  copies = devices if jax.default_backend() == 'cpu' else 1
-  is_large = copies * inputs.nbytes > _SHARE * machine.memory_limit()
-  if way == 'all' or (way == 'auto' and not is_large):
-    return 0
-  return max(map(len, client_examples))
+  largest = max(map(len, client_examples))
+  if way == 'auto':
+    copies = devices if jax.default_backend() == 'cpu' else 1
+    of_all = copies * inputs.nbytes
+    # One chunk trains, and the next one is on its way.
+    of_chunks = copies * 2 * chunk * largest * inputs[:1].nbytes
+    is_large = of_all > _SHARE * machine.memory_limit()
+    return largest if is_large and of_chunks < of_all else 0
+  return largest if way == 'cohort' else 0
 
 
 def brought(
@@ -57,12 +64,13 @@ def brought(
 
   Returns:
     The work with indices into a client's own examples, and these: inputs
-    `[T, n, ...]` and labels `[T, n]`.  What a client does not need is filled up
-    with the first example of the training set.
+    `[T, n + 1, ...]` and labels `[T, n + 1]`.  What a client does not need is
+    filled up with the first example of the training set.  So is the last place,
+    which padding points to, as it does where devices hold the whole set.
   """
   indices, valid = np.asarray(work.indices), np.asarray(work.valid)
-  rows = np.zeros((len(indices), most), np.int64)
-  places = np.zeros_like(indices)
+  rows = np.zeros((len(indices), most + 1), np.int64)
+  places = np.full_like(indices, most)
   for k, (wanted_at, used) in enumerate(zip(indices, valid, strict=True)):
     wanted = np.unique(wanted_at[used])  # In order, as a file likes to be read.
     rows[k, : len(wanted)] = wanted

@@ -213,3 +213,18 @@ def test_a_fingerprint_tells_data_apart():
   assert checks.fingerprint(dataset(x_test=other)) != one
   swapped = dataset(y_train=dataset().y_train[::-1])
   assert checks.fingerprint(swapped) != one
+
+
+def test_a_checksum_is_that_of_the_values_in_order(monkeypatch):
+  array = np.arange(84, dtype=np.int16).reshape(7, 4, 3)
+  there = checks.checksum([array, np.zeros((0, 3))])
+  for size in (1, 50, 10**6):
+    monkeypatch.setattr(checks, '_PART', size)
+    for same in (
+      array,
+      np.asfortranarray(array),
+      np.repeat(array, 2, 1)[:, ::2],
+    ):
+      assert checks.checksum([same, np.zeros((0, 3))]) == there
+  assert checks.checksum([array[::-1], np.zeros((0, 3))]) != there
+  assert checks.checksum([array.reshape(7, 12), np.zeros((0, 3))]) != there

@@ -37,6 +37,8 @@ def test_brought_examples_change_nothing(ids, options):
   brought, own_rows = two_rounds(ids, brought=MOST, **options)
   jax.tree.map(np.testing.assert_array_equal, there, brought)
   assert rows == own_rows
+  engine = toy.engine(brought=MOST, **options)
+  assert engine.trainer.clients_step._cache_size() == 1
 
 
 @given(st.data())
@@ -51,8 +53,11 @@ def test_each_step_finds_its_examples_among_its_own(data):
   found, (own_inputs, own_labels) = examples.brought(
     work, inputs, labels, most=steps * batch
   )
-  assert own_inputs.shape == (clients, steps * batch, 2, 3)
+  assert own_inputs.shape == (clients, steps * batch + 1, 2, 3)
   assert found.indices.dtype == np.int32
+  # Padding finds what it finds where devices hold the whole set.
+  padding = own_labels[np.nonzero(~valid)[0], found.indices[~valid]]
+  assert not padding.any()
   for k in range(clients):
     for at in zip(*np.nonzero(valid[k]), strict=True):
       place = found.indices[k][at]
@@ -93,16 +98,22 @@ def test_rows_of_nobody_are_not_read():
     ('auto', 6400, 2, 'cpu', 0),
     ('auto', 6399, 2, 'cpu', 5),
     ('auto', float('inf'), 2, 'cpu', 0),
+    # Two chunks of 10 clients would bring as much as there is.
+    ('auto', 1, 1, 'gpu x 9', 5),
+    ('auto', 1, 1, 'gpu x 10', 0),
+    ('cohort', 1, 1, 'gpu x 10', 5),
   ],
 )
 def test_a_large_set_stays_with_the_host(
   monkeypatch, way, memory, devices, backend, most
 ):
   monkeypatch.setattr(examples.machine, 'memory_limit', lambda: memory)
+  backend, _, chunk = backend.partition(' x ')
   monkeypatch.setattr(examples.jax, 'default_backend', lambda: backend)
   inputs = np.zeros((100, 8), np.uint8)
   clients = [np.arange(5), np.arange(3)]
-  assert examples.most(way, inputs, clients, devices) == most
+  found = examples.most(way, inputs, clients, devices, int(chunk or 1))
+  assert found == most
 
 
 def test_a_run_from_a_mapped_file_is_the_same_run(tmp_path):
@@ -117,6 +128,7 @@ def test_a_run_from_a_mapped_file_is_the_same_run(tmp_path):
     )
     run = fp.Experiment(config, dataset=data)
     assert run.engine.trainer.brings_examples == (way == 'cohort')
+    assert np.shares_memory(run.dataset.x_train, inputs)
     rows[way] = [
       {k: v for k, v in row.items() if not k.startswith('time/')}
       for row in run.rounds()
