@@ -55,8 +55,9 @@ def test_a_mapped_file_takes_less_memory_than_its_images(tmp_path):
   found = json.loads(table.read_text())
   assert found['all']['clients'] == found['cohort']['clients'] == 1302
   assert min(found['cohort'][key] for key in ('start_s', 'round_s')) > 0
-  # 400 MB of images, of which a round needs 31.
-  assert found['all']['held_mb'] - found['cohort']['held_mb'] > 300
+  # 400 MB of images, of which a round needs 31.  What is compiled is the rest.
+  assert found['all']['held_mb'] > 400
+  assert found['cohort']['held_mb'] < 300
   assert list(tmp_path.iterdir()) == [table]
 
 

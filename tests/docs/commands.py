@@ -38,6 +38,7 @@ BY_HAND = {
   'python benchmarks/parity.py': "needs PyTorch and the authors' code; likewise",
   'python benchmarks/peers.py': 'needs four other programs; likewise',
   'python benchmarks/own_modules.py': 'minutes; likewise',
+  'python benchmarks/large_data.py': 'minutes, gigabytes; likewise',
   'python benchmarks/robustness.py': 'an hour; likewise',
   'python benchmarks/hosts.py': 'minutes; likewise',
   'srun': 'needs SLURM; likewise',
