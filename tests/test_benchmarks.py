@@ -47,17 +47,16 @@ def test_round_reports_what_it_promises():
 
 
 def test_a_mapped_file_takes_less_memory_than_its_images(tmp_path):
-  flags = ['--gigabytes=0.4', '--rounds=3', '--repeats=1']
+  flags = ['--gigabytes=0.1', '--rounds=3', '--repeats=1']
   table = tmp_path / 'table.json'
   run(
     BENCHMARKS / 'large_data.py', *flags, '--folder', tmp_path, '--json', table
   )
   found = json.loads(table.read_text())
-  assert found['all']['clients'] == found['cohort']['clients'] == 1302
+  assert found['all']['clients'] == found['cohort']['clients'] == 325
   assert min(found['cohort'][key] for key in ('start_s', 'round_s')) > 0
-  # 400 MB of images, of which a round needs 31.  What is compiled is the rest.
-  assert found['all']['held_mb'] > 400
-  assert found['cohort']['held_mb'] < 300
+  # 100 MB of images, of which a round needs 31.  What is compiled is the rest.
+  assert found['all']['held_mb'] - found['cohort']['held_mb'] > 50
   assert list(tmp_path.iterdir()) == [table]
 
 

@@ -121,6 +121,7 @@ def checksum(arrays: Iterable[np.ndarray]) -> str:
   for array in arrays:
     head = f'{array.dtype} {array.shape};'.encode()
     crc = zlib_ng.crc32(head, crc)
+    array = np.atleast_1d(array)
     # In parts, since a mapped file that lies in another order would be copied.
     size = max(1, _PART // max(1, array[:1].nbytes))
     for first in range(0, len(array), size):

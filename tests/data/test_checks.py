@@ -227,4 +227,6 @@ def test_a_checksum_is_that_of_the_values_in_order(monkeypatch):
     ):
       assert checks.checksum([same, np.zeros((0, 3))]) == there
   assert checks.checksum([array[::-1], np.zeros((0, 3))]) != there
+  numbers = [np.float32(2), np.float32(3), np.full(1, 2, np.float32)]
+  assert len({checks.checksum([np.asarray(x)]) for x in numbers}) == 3
   assert checks.checksum([array.reshape(7, 12), np.zeros((0, 3))]) != there
