@@ -80,8 +80,10 @@ CASES = {
   'conv4, batch 8, in turn': (CONV4, 'conv4', (28, 28, 1), 8, 1),
   'strided, batch 8, in turn': (Strided(), None, (32, 32, 3), 8, 1),
   'strided, batch 8, 4 side by side': (Strided(), None, (32, 32, 3), 8, 4),
-  'resnet18, batch 8, in turn': (RESNET, None, (32, 32, 3), 8, 1),
-  'resnet18, batch 32, in turn': (RESNET, None, (32, 32, 3), 32, 1),
+  **{
+    f'resnet18, batch {batch}, in turn': (RESNET, None, (32, 32, 3), batch, 1)
+    for batch in (1, 2, 8, 16, 32)
+  },
 }
 NO_LAX = ('resnet18',)  # These are compared with the peak alone.
 PRODUCT = 2048  # rows and columns
