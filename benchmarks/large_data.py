@@ -6,9 +6,9 @@ Writes a file of random images of 32x32x3 pixels, 100 to each client, of which
 100 clients take part in a round.  `all` reads the file and puts the images on
 the devices, `cohort` maps it, so that each turn of clients brings its own.  Each
 is a process of its own, in turn.  `held_mb` is by how much the memory that the
-process has for itself (RssAnon) has grown in the rounds; the images of `all`
-are in it.  Pages of a mapped file do not count, since the system takes them back
-when it needs them.
+process has for itself (RssAnon) has grown since before it opened the file, so
+that the images of `all` are in it.  Pages of a mapped file do not count, since
+the system takes them back when it needs them.
 """
 
 import argparse

@@ -103,7 +103,7 @@ def engine_of(
   turn=0,
   num_clients=4,
   clients_per_round=4,
-  brought=0,
+  most_brought=0,
   max_distance=0.0,
   weights=None,
 ):
@@ -118,7 +118,7 @@ def engine_of(
     mesh=placement.make_mesh(clients_per_round),
     chunk=chunk,
     turn=turn,
-    brought=brought,
+    most_brought=most_brought,
     max_distance=max_distance,
     weights=weights,
   )
@@ -131,7 +131,7 @@ def engine(
   turn=0,
   num_clients=4,
   clients_per_round=4,
-  brought=0,
+  most_brought=0,
   **options,
 ):
   """An engine; it holds no state of a run, so tests share its compilations."""
@@ -141,7 +141,7 @@ def engine(
     turn=turn,
     num_clients=num_clients,
     clients_per_round=clients_per_round,
-    brought=brought,
+    most_brought=most_brought,
   )
 
 

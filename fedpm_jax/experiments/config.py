@@ -1,8 +1,9 @@
 """The configuration: all keys, their defaults, and checks of their values.
 
-`config_keys.KEYS` lists them.  Each algorithm, compressor, optimiser
-and schedule with options has a section of its name beside them, made from its
-function's signature: `config.fedpm.lambda_0`, `config.adam.b1`.
+`config_keys.KEYS` lists the keys of the experiment.  Each algorithm,
+compressor, optimiser and schedule with options has a section of its name beside
+them, made from its function's signature: `config.fedpm.lambda_0`,
+`config.adam.b1`.
 
 A ConfigDict comes no further down than this folder.
 """

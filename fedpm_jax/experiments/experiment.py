@@ -142,7 +142,7 @@ class Experiment:
       mesh=mesh,
       chunk=config.execution.chunk,
       step_factor=build.step_factor(config),
-      brought=examples.most(
+      most_brought=examples.most_brought(
         config.execution.examples,
         self.dataset.x_train,
         self.client_examples,

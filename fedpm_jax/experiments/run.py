@@ -297,7 +297,7 @@ def _placement(run: Experiment) -> str:
     config.execution.chunk,
     config.clients_per_round,
     engine.hosts.count,
-    brought=engine.trainer.brings_examples,
+    brings_examples=engine.trainer.brings_examples,
   )
 
 

@@ -15,7 +15,6 @@ B batch, d parameters.
 """
 
 import functools
-import math
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
@@ -176,7 +175,7 @@ class Trainer:
     chunk: int = 1,
     turn: int = 0,
     step_factor: Callable[[int], float] | None = None,
-    brought: int = 0,
+    most_brought: int = 0,
   ):
     """Compiles nothing yet, but puts the data on the devices, or leaves it.
 
@@ -190,21 +189,21 @@ class Trainer:
       turn: how many clients a device trains in a turn, at most; 0 for
         `placement.turn`.
       step_factor: see `rounds.Engine`.
-      brought: n, the examples of the largest client, where each turn brings its
-        own; 0: every device holds the whole training set.
+      most_brought: n, the examples of the largest client, where each turn
+        brings its own; 0: every device holds the whole training set.
     """
     self._seed = seed
     self._devices = mesh.size
     self._step_factor = step_factor
-    self._brought = brought
-    of_a_client = brought * math.prod(inputs.shape[1:]) * inputs.dtype.itemsize
+    self._most_brought = most_brought
+    of_a_client = most_brought * inputs[:1].nbytes
     self._turn = turn or placement.turn(
       method.compressor, chunk, mesh.size, of_a_client
     )
     self._replicated = jax.NamedSharding(mesh, P())
     self._by_client = jax.NamedSharding(mesh, P('clients'))
     self.data: tuple[Any, Any] = inputs, labels
-    if not brought:
+    if not most_brought:
       self.data = jax.device_put(self.data, self._replicated)
     self.receive = make_receive(method, mesh)
     self.clients_step = make_clients_step(method, mesh, chunk=chunk)
@@ -212,7 +211,7 @@ class Trainer:
   @property
   def brings_examples(self) -> bool:
     """Whether each turn of clients brings its own examples."""
-    return self._brought > 0
+    return self._most_brought > 0
 
   def work(self, cohort: Cohort, round_idx: int) -> Work:
     """The cohort's examples with their keys, `[K, ...]`."""
@@ -266,7 +265,7 @@ class Trainer:
     factor = None
     if step_factor is not None:
       factor = jax.device_put(np.float32(step_factor), self._replicated)
-    data: tuple[Any, Any] = ((), ()) if self._brought else self.data
+    data: tuple[Any, Any] = ((), ()) if self.brings_examples else self.data
     received = self.receive(on_device)
     shared = Shared(on_device, received, *data, factor)
     devices = self._devices
@@ -278,9 +277,9 @@ class Trainer:
       part = lambda x: x[turn * size : (turn + 1) * size]
       work, ids = jax.tree.map(part, padded)
       states, own = jax.tree.map(lambda leaf: leaf[ids], client_states), ()
-      if self._brought:
+      if self.brings_examples:
         inputs, labels = self.data
-        work, own = examples.brought(work, inputs, labels, self._brought)
+        work, own = examples.brought(work, inputs, labels, self._most_brought)
       return self.clients_step(
         shared, *jax.device_put((work, states, own), self._by_client)
       )

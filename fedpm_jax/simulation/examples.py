@@ -22,7 +22,7 @@ WAYS = ('auto', 'all', 'cohort')
 _SHARE = 1 / 4
 
 
-def most(
+def most_brought(
   way: str,
   inputs: np.ndarray,
   client_examples: Sequence[np.ndarray],

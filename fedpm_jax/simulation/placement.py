@@ -63,7 +63,7 @@ def told(
   clients_per_round: int,
   hosts: int,
   *,
-  brought: bool = False,
+  brings_examples: bool = False,
 ) -> str:
   """A line on where the clients of a round train.
 
@@ -72,7 +72,7 @@ def told(
     chunk: how many clients a device vectorises, at most.
     clients_per_round: K, of all hosts.
     hosts: that share them, each with such a mesh.
-    brought: whether each turn brings its examples.
+    brings_examples: whether each turn brings its own.
   """
   kind = mesh.devices.flat[0].device_kind
   where = f'{mesh.size} device{"s" * (mesh.size > 1)} ({kind})'
@@ -83,4 +83,6 @@ def told(
   how = 'one after another' if chunk == 1 else f'{side_by_side} side by side'
   each = f', {of_a_device} on a device, {how}' if of_a_device > 1 else ''
   line = f'Clients of a round: {clients_per_round}, trained on {where}{each}'
-  return f'{line}, with examples that they bring.' if brought else f'{line}.'
+  return (
+    f'{line}, with examples that they bring.' if brings_examples else f'{line}.'
+  )

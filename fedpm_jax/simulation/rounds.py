@@ -109,7 +109,7 @@ class Engine:
     chunk: int = 1,
     turn: int = 0,
     step_factor: Callable[[int], float] | None = None,
-    brought: int = 0,
+    most_brought: int = 0,
     max_distance: float = 0.0,
     weights: np.ndarray | None = None,
     hosts: Hosts | None = None,
@@ -127,7 +127,7 @@ class Engine:
       turn: see `cohort.Trainer`.
       step_factor: (round_idx) -> the factor on the optimiser's steps in that
         round; None where it is always 1.
-      brought: see `cohort.Trainer`.
+      most_brought: see `cohort.Trainer`.
       max_distance: masks farther from theta count for nothing, see
         `protocol.robust`; 0: every mask counts.
       weights: int `[M]`, how much each client counts; None: all the same.
@@ -148,7 +148,7 @@ class Engine:
       chunk=chunk,
       turn=turn,
       step_factor=step_factor,
-      brought=brought,
+      most_brought=most_brought,
     )
     self.server = Server(method, seed=seed, weights=weights)
     self.aggregation = self.server.aggregation

@@ -34,10 +34,10 @@ def two_rounds(ids, **options):
 def test_brought_examples_change_nothing(ids, options):
   options = options | {'clients_per_round': len(ids)}
   there, rows = two_rounds(ids, **options)
-  brought, own_rows = two_rounds(ids, brought=MOST, **options)
+  brought, own_rows = two_rounds(ids, most_brought=MOST, **options)
   jax.tree.map(np.testing.assert_array_equal, there, brought)
   assert rows == own_rows
-  engine = toy.engine(brought=MOST, **options)
+  engine = toy.engine(most_brought=MOST, **options)
   assert engine.trainer.clients_step._cache_size() == 1
 
 
@@ -112,7 +112,7 @@ def test_a_large_set_stays_with_the_host(
   monkeypatch.setattr(examples.jax, 'default_backend', lambda: backend)
   inputs = np.zeros((100, 8), np.uint8)
   clients = [np.arange(5), np.arange(3)]
-  found = examples.most(way, inputs, clients, devices, int(chunk or 1))
+  found = examples.most_brought(way, inputs, clients, devices, int(chunk or 1))
   assert found == most
 
 
@@ -139,5 +139,6 @@ def test_a_run_from_a_mapped_file_is_the_same_run(tmp_path):
 def test_a_turn_is_short_where_clients_bring_much(monkeypatch):
   monkeypatch.setattr(placement, '_TURN_BYTES', 4 * 16 * MOST)
   assert (
-    toy.engine_of(toy.method(toy.network()), brought=MOST).trainer._turn == 2
+    toy.engine_of(toy.method(toy.network()), most_brought=MOST).trainer._turn
+    == 2
   )

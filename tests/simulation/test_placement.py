@@ -69,7 +69,7 @@ def test_the_line_says_where(clients, devices, chunk, hosts, line):
   mesh = placement.make_mesh(clients // hosts, max_devices=devices)
   said = placement.told(mesh, chunk, clients, hosts)
   assert said == f'Clients of a round: {line}'
-  said = placement.told(mesh, chunk, clients, hosts, brought=True)
+  said = placement.told(mesh, chunk, clients, hosts, brings_examples=True)
   assert (
     said == f'Clients of a round: {line[:-1]}, with examples that they bring.'
   )
