@@ -22,9 +22,9 @@ from fedpm_jax.system import files
 DEFAULT = 'fedpm'
 # Way -> what its line is called, and the value that the default has on it.
 WAYS = {
-  'weight': ('prior weight', '0'),
+  'price': ('bit price', '0'),
   'rate': ('rate', '0.25'),
-  'rate_0.5_weight': ('rate 0.5, prior weight', None),
+  'rate_0.5_price': ('rate 0.5, bit price', None),
   'persistent_rate': ('persistent Adam, rate', None),
   'usual_eps_rate': ('eps 1e-8, rate', None),
 }

@@ -42,8 +42,8 @@ def test_every_run_but_the_default_is_on_one_line(rate_curve):
     if row != rows['fedpm']
   ]
   assert sorted(seen) == list(range(1, len(rows)))
-  assert list(rate_curve.points(rows, 'weight')) == [
-    *('0', '0.004', '0.012', '0.04', '0.12')
+  assert list(rate_curve.points(rows, 'price')) == [
+    *('0', '4', '12', '40', '120')
   ]
   assert list(rate_curve.points(rows, 'rate')) == [
     '0.06',

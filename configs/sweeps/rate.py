@@ -4,8 +4,8 @@ Digits, CONV-4, 10 iid clients, 30 rounds, as in digits.py, on a quarter of the
 training set that is held out, three seeds.  The row `fedpm` is the default.  A
 way is a switch, and its values are a line of the picture:
 
-  weight      `fedpm.prior_weight`, the price of leaving the server's theta
-  rate        smaller or larger steps; at twice the rate with a weight, too
+  price       `fedpm.bit_price`, what leaving the server's theta costs
+  rate        smaller or larger steps; at twice the rate with a price, too
   persistent  Adam's moments are kept from round to round, which needs 2 d floats
               a client; with the default's constants, at three rates
   usual_eps   Adam's usual eps, 1e-8, at three rates
@@ -18,14 +18,14 @@ from fedpm_jax.experiments import config_files, sweeps
 
 SEEDS = (100, 101, 102)
 RATE = 'optimizer.learning_rate'
-WEIGHT = 'fedpm.prior_weight'
+PRICE = 'fedpm.bit_price'
 PERSISTENT = {'fedpm.persistent_optimizer': True}
 USUAL_EPS = {'adam.eps': 1e-8}
 # Way -> value -> changes of digits.py.
 WAYS = {
-  'weight': {w: {WEIGHT: w} for w in (0.004, 0.012, 0.04, 0.12)},
+  'price': {p: {PRICE: p} for p in (4, 12, 40, 120)},
   'rate': {r: {RATE: r} for r in (0.06, 0.12, 0.5)},
-  'rate_0.5_weight': {w: {RATE: 0.5, WEIGHT: w} for w in (0.012, 0.04, 0.12)},
+  'rate_0.5_price': {p: {RATE: 0.5, PRICE: p} for p in (12, 40, 120)},
   'persistent_rate': {r: PERSISTENT | {RATE: r} for r in (0.06, 0.12, 0.25)},
   'usual_eps_rate': {r: USUAL_EPS | {RATE: r} for r in (0.03, 0.06, 0.13)},
 }

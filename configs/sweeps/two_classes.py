@@ -35,11 +35,11 @@ FEDPM = {
   '_usual_eps': {'adam.eps': 1e-8, RATE: 0.13},
   '_sgd_1000': {'optimizer.name': 'sgd', RATE: 1000.0},
   '_sgd_3000': {'optimizer.name': 'sgd', RATE: 3000.0},
-  '_weight_0.012': {'fedpm.prior_weight': 0.012},
-  '_weight_0.05': {'fedpm.prior_weight': 0.05},
-  '_weight_0.2': {'fedpm.prior_weight': 0.2},
-  '_rate_0.5_weight_0.012': {RATE: 0.5, 'fedpm.prior_weight': 0.012},
-  '_rate_1_weight_0.03': {RATE: 1.0, 'fedpm.prior_weight': 0.03},
+  '_price_3': {'fedpm.bit_price': 3.0},
+  '_price_15': {'fedpm.bit_price': 15.0},
+  '_price_60': {'fedpm.bit_price': 60.0},
+  '_rate_0.5_price_3': {RATE: 0.5, 'fedpm.bit_price': 3.0},
+  '_rate_1_price_9': {RATE: 1.0, 'fedpm.bit_price': 9.0},
   '_rate_0.5_b1_0.9': {RATE: 0.5, 'adam.b1': 0.9},
 }
 DENSE = {
@@ -49,7 +49,7 @@ DENSE = {
 }
 IID = (
   *('fedpm', 'fedpm_rate_0.5', 'fedpm_rate_1'),
-  *('fedpm_rate_0.5_weight_0.012', 'fedpm_rate_1_weight_0.03'),
+  *('fedpm_rate_0.5_price_3', 'fedpm_rate_1_price_9'),
 )
 
 

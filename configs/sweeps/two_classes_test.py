@@ -12,7 +12,7 @@ _CHOSEN_BY = pathlib.Path(__file__).with_name('two_classes.py')
 
 SEEDS = range(10)
 CHOSEN = (
-  *('fedpm', 'fedpm_rate_0.5_weight_0.012', 'fedpm_rate_1'),
+  *('fedpm', 'fedpm_rate_0.5_price_3', 'fedpm_rate_1'),
   *('eden_tenth', 'fedavg_rate_0.002'),
 )
 

@@ -26,14 +26,15 @@ the same.  Else n / K is clipped at the server (`theta_clip`): one client of ten
 gives .100 then, and .108 there.  Paper: theta travels as the integer q, theta = q / 65536, so that all
 machines sample alike.
 
-With `prior_weight` the local loss gets + lambda sum_i KL(theta_k,i || theta_i),
-in nats, with lambda = prior_weight / (examples that the client visits in the
-round).  This is not in the paper.  The server's theta is then the prior of a
-mean-field posterior over masks, at a temperature: more data weigh more against
-it.  The divergence is also what a client's mask costs on the wire where the
-codec knows theta, exactly with relative-entropy coding, and in effect with
-`dither`, which pays for each theta that moved.  So clients move theta only where
-the loss gains more than the bits cost.
+With `bit_price` the local loss gets + bit_price R, where R is the divergence
+(1 / d) sum_i KL(theta_k,i || theta_i) in bits per parameter.  This is not in the
+paper.  R is what a client's mask costs on the wire where the codec knows theta,
+exactly with relative-entropy coding, and in effect with `dither`, which pays for
+each theta that moved.  So a client moves theta only where that lowers its loss
+by more than the price of the bits.  The server's theta is then the prior of a
+mean-field posterior over masks, at a temperature.  The price is one of bits per
+parameter, and of the loss of a mean example, because the same price then saves
+about the same share of the bits for any d and any number of examples and clients.
 
 With `regularizer` the local loss gets + (lambda / d) sum_i theta_i, which makes
 masks sparser: Mestoukirdi, Esrafilian, Gesbert, Li, Gresset, "Sparser random
@@ -42,6 +43,7 @@ regularization", arXiv 2309.10834, 2023.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -110,7 +112,7 @@ def fedpm(
   network: Network,
   optimizer: optax.GradientTransformation,
   *,
-  prior_weight: float = 0.0,
+  bit_price: float = 0.0,
   regularizer: float = 0.0,
   estimator: str = 'identity',
   score_std: float = 1.0,
@@ -127,8 +129,8 @@ def fedpm(
   Args:
     network: the model and its frozen weights.
     optimizer: of the scores; Adam at 0.1 in the official code.
-    prior_weight: of the divergence from the server's theta, at least 0; 0 is
-      FedPM, 0.012 saves 31 % of the bits up and 22 % down on the digits.
+    bit_price: how much of the loss a bit per parameter of divergence from the
+      server's theta costs, at least 0; 0 is FedPM.
     regularizer: lambda, at least 0; 0 is FedPM.
     estimator: straight-through, a key of `masks.ESTIMATORS`: 'identity' (the
       paper) or 'official'.
@@ -148,7 +150,7 @@ def fedpm(
   Raises:
     ValueError: a constant outside the range above.
   """
-  _check(prior_weight, regularizer, estimator, score_std, lambda_0, theta_clip)
+  _check(bit_price, regularizer, estimator, score_std, lambda_0, theta_clip)
   reset_prior = reset_schedule(
     prior_schedule, every=prior_reset_every, participation=participation
   )
@@ -172,9 +174,9 @@ def fedpm(
     del uplink_key  # Whatever it is, training is the same.
     weights, scores = received
     gradient = _gradient_of_scores(network, weights, estimator, regularizer)
-    if prior_weight:
-      num_examples = jnp.maximum(jnp.sum(batches.valid), 1)
-      gradient = _with_prior(gradient, scores, prior_weight / num_examples)
+    if bit_price:
+      nats = layout.num_parameters * math.log(2)  # One bit of each parameter.
+      gradient = _with_prior(gradient, scores, bit_price / nats)
     state = client_state if persistent_optimizer else optimizer.init(scores)
     scores, state, sums = local.train(
       gradient, optimizer, scores, state, batches, step_keys
@@ -240,7 +242,7 @@ def _gradient_of_scores(
 
 
 def _with_prior(
-  gradient: local.Gradient, prior: Any, weight: jax.Array
+  gradient: local.Gradient, prior: Any, weight: float
 ) -> local.Gradient:
   """Adds the gradient of weight * sum KL(theta || theta of the prior).
 
@@ -277,7 +279,7 @@ def _networks(
 
 
 def _check(
-  prior_weight: float,
+  bit_price: float,
   regularizer: float,
   estimator: str,
   score_std: float,
@@ -292,7 +294,7 @@ def _check(
   if score_std < 0:
     raise ValueError(f'score_std must not be negative, got {score_std}.')
   for name, value in (
-    ('prior_weight', prior_weight),
+    ('bit_price', bit_price),
     ('regularizer', regularizer),
   ):
     if not value >= 0:

@@ -14,7 +14,7 @@ RECIPES: dict[str, dict[str, Any]] = {
   # theta.  With CONV-6 on a part of CIFAR-10: 4 points more of accuracy than
   # with e and no price, at 39 % of the bits up and 51 % of those down
   # (docs/results.md, "Fewer bits").  At full size it has not been run.
-  'ours': {'weights.gain': math.sqrt(2), 'fedpm.prior_weight': 0.012},
+  'ours': {'weights.gain': math.sqrt(2), 'fedpm.bit_price': 16.0},
   # https://github.com/BerivanIsik/sparse-random-networks: the gradient has one
   # more factor theta, a client keeps Adam's state, masks are {.01, .99}.
   'official': {

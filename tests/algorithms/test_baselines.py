@@ -255,7 +255,7 @@ def test_the_regulariser_is_a_penalty_on_theta(rng):
     (fedmask.fedmask, {'score_std': 0.0}, 'score_std must be positive'),
     (edge_popup.edge_popup, {'density': 1.0}, r'in \(0, 1\), got 1.0'),
     (fedpm.fedpm, {'regularizer': -1.0}, 'at least 0, got -1.0'),
-    (fedpm.fedpm, {'prior_weight': -1.0}, 'prior_weight must be at least 0'),
+    (fedpm.fedpm, {'bit_price': -1.0}, 'bit_price must be at least 0'),
   ],
 )
 def test_bad_constants(make, options, message):

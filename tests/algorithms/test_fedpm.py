@@ -150,8 +150,8 @@ def test_the_priors_gradient_is_that_of_the_divergence(rng):
   chex.assert_trees_all_close(found['a'], expected, rtol=2e-4, atol=2e-5)
 
 
-def test_the_more_the_prior_weighs_the_nearer_a_client_stays():
-  """At no weight at all, training is that without a prior, to the bit."""
+def test_the_dearer_the_bits_the_nearer_a_client_stays():
+  """At no price at all, training is that without a prior, to the bit."""
   cohort = toy.cohort(np.random.default_rng(0), [0], steps=30)
   images, labels = toy.data(np.random.default_rng(0))
   batches = local.ClientBatches(
@@ -159,8 +159,8 @@ def test_the_more_the_prior_weighs_the_nearer_a_client_stays():
   )
   step_keys = jax.random.split(jax.random.key(0), 30)
   moved = []
-  for weight in (0.0, 0.1, 1.0, 10.0):
-    algorithm = _algorithm(prior_weight=weight)
+  for price in (0.0, 0.1, 1.0, 10.0):
+    algorithm = _algorithm(bit_price=price)
     state, _ = algorithm.init(keys.derive(0, keys.Purpose.SCORES))
     received = algorithm.receive(algorithm.broadcast(state))
     update, *_ = jax.jit(algorithm.client_update)(

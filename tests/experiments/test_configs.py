@@ -92,7 +92,7 @@ def test_the_official_recipe_has_the_official_switches(name):
   assert changed == {
     'fedpm.estimator': 'official',
     'fedpm.persistent_optimizer': True,
-    'fedpm.prior_weight': 0.0,
+    'fedpm.bit_price': 0.0,
     'fedpm.soft_counts': True,
     'weights.gain': math.e,
   }
@@ -197,7 +197,7 @@ def test_the_papers_size_has_both_recipes_of_cifar10(recipe):
     assert config.adam == expected.adam
     assert config.optimizer == expected.optimizer
     assert config.weights == expected.weights
-    assert config.fedpm.prior_weight == expected.fedpm.prior_weight
+    assert config.fedpm.bit_price == expected.fedpm.bit_price
     assert config.fedpm.soft_counts == expected.fedpm.soft_counts
 
 

@@ -55,7 +55,7 @@ def loss_gradient(params, shapes, x, y):
 
 
 def client(
-  w, shapes, theta, batches, seed, t, k, *, learning_rate, eps, prior_weight=0.0
+  w, shapes, theta, batches, seed, t, k, *, learning_rate, eps, bit_price=0.0
 ):
   """Algorithm 2: E local epochs from theta; returns theta_k.
 
@@ -69,11 +69,10 @@ def client(
     k: the client's id.
     learning_rate: Adam's.
     eps: Adam's.
-    prior_weight: lambda of the divergence, times the examples visited.
+    bit_price: of the divergence, in bits per parameter.
   """
   s = np.log(theta) - np.log(1 - theta)
   prior = s
-  visited = sum(len(batch[1]) for batch in batches if batch is not None)
   first, second, steps = np.zeros_like(s), np.zeros_like(s), 0
   key = keys.derive(seed, PURPOSE.LOCAL, round_idx=t, client=k)
   for i, batch in enumerate(batches):
@@ -82,7 +81,8 @@ def client(
     theta = sigmoid(s)
     m = bernoulli(jax.random.fold_in(key, i), theta)
     g = loss_gradient(w * m, shapes, *batch) * w * theta * (1 - theta)
-    g += prior_weight / visited * (s - prior) * theta * (1 - theta)
+    nats = (s - prior) * theta * (1 - theta)
+    g += bit_price * nats / np.log(2) / len(s)
     steps += 1
     first = 0.9 * first + 0.1 * g
     second = 0.999 * second + 0.001 * g**2
@@ -103,7 +103,7 @@ def fedpm(w, shapes, theta, cohorts, *, seed, lambda_0, clip, resets, **adam):
     lambda_0: the prior.
     clip: theta stays within [clip, 1 - clip].
     resets: the rounds in which the prior is reset.
-    **adam: its learning rate and eps, and `prior_weight`.
+    **adam: its learning rate and eps, and `bit_price`.
   """
   alpha = np.full_like(theta, lambda_0)
   beta = np.full_like(theta, lambda_0)

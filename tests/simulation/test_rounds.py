@@ -35,7 +35,7 @@ def _batches(cohort, images, labels):
 
 
 @pytest.mark.parametrize(
-  ('lambda_0', 'every', 'ids', 'prior_weight'),
+  ('lambda_0', 'every', 'ids', 'bit_price'),
   [
     (1.0, 1, [[0, 1, 2, 3]] * 3, 0.0),
     (2.0, 2, [[0, 1, 3], [1, 2, 3], [0, 2, 3]], 0.0),
@@ -43,12 +43,12 @@ def _batches(cohort, images, labels):
   ],
 )
 def test_three_rounds_equal_the_plain_loop(
-  rng, lambda_0, every, ids, prior_weight
+  rng, lambda_0, every, ids, bit_price
 ):
   engine = toy.engine(
     clients_per_round=len(ids[0]),
     lambda_0=lambda_0,
-    prior_weight=prior_weight,
+    bit_price=bit_price,
     prior_reset_every=every,
     theta_clip=0.02,
   )
@@ -65,7 +65,7 @@ def test_three_rounds_equal_the_plain_loop(
     seed=0,
     lambda_0=lambda_0,
     clip=0.02,
-    prior_weight=prior_weight,
+    bit_price=bit_price,
     resets=range(0, 3, every),
     **toy.ADAM,
   )
