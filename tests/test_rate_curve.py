@@ -1,9 +1,11 @@
-"""The picture of accuracy against bits: the right runs on the right line."""
+"""Accuracy against bits: the right runs on the right line, or in the right row."""
 
 import fake_runs
 import pytest
 
 from fedpm_jax.experiments import config_files, sweeps
+
+SIZES = ('default', 'clients_5', 'clients_30', 'epochs_6', 'cnn', 'conv6')
 
 
 @pytest.fixture
@@ -68,6 +70,78 @@ def test_the_table_has_means_of_the_last_evaluations(
   assert '| `fedpm` | 0.550 +- 0.071 | 0.0320 +- 0.0000 | 0.320' in table
   for suffix, magic in (('png', b'\x89PNG'), ('pdf', b'%PDF')):
     assert (out / f'curve.{suffix}').read_bytes().startswith(magic)
+
+
+@pytest.fixture
+def bit_price(rate_curve):
+  import bit_price
+
+  return bit_price
+
+
+def _write_sizes(folder, skipped=()):
+  """Size i has accuracy .3 + i / 10, less by .002 p at price p; bytes 1000 - p."""
+  for run in sweeps.read(config_files.find('bit_price', 'sweeps')):
+    labels = run.labels
+    price = int(labels['method'].rsplit('_', 1)[1])
+    size = SIZES.index(labels['size'])
+    seed = int(labels['seed']) - 100
+    if (labels['size'], price, seed) in skipped:
+      continue
+    fake_runs.write(
+      folder,
+      labels,
+      [0.3 + (size + seed) / 10 - 0.002 * price] * 3,
+      uplink=[1000 - price] * 3,
+      downlink=[2 * (1000 - 2 * price)] * 3,
+    )
+
+
+def test_a_price_is_compared_with_none_at_the_same_size_and_seed(
+  bit_price, tmp_path, monkeypatch, capsys
+):
+  _write_sizes(tmp_path / 'runs')
+  out = tmp_path / 'out'
+  arguments = ['bit_price.py', str(tmp_path / 'runs'), str(out)]
+  monkeypatch.setattr(bit_price.sys, 'argv', arguments)
+  bit_price.main()
+  table = (out / 'sizes.md').read_text()
+  assert table in capsys.readouterr().out
+  assert len(table.splitlines()) == 2 + 3 * len(SIZES)
+  # Size 2, means of seeds 0 and 1.  Of 1000 parameters, 2 clients, 1000 B are 4.
+  assert (
+    '| `clients_30` | 0 | 0.550 | +0.0 | 4.0000 | 1.00 | 8.000 | 1.00 |'
+    in (table)
+  )
+  assert (
+    '| `clients_30` | 50 | 0.450 | -10.0 | 3.8000 | 0.95 | 7.200 | 0.90'
+    in (table)
+  )
+
+
+def test_a_missing_run_ends_the_comparison(bit_price, tmp_path, monkeypatch):
+  _write_sizes(tmp_path, skipped=[('cnn', 16, 1)])
+  folder = fake_runs.write(
+    tmp_path,
+    {
+      'data': 'digits',
+      'size': 'cnn',
+      'method': 'fedpm_price_16',
+      'seed': '101',
+    },
+    [0.5],
+    uplink=[1],
+    downlink=[1],
+    finished=False,
+  )
+  assert folder.is_dir()
+  arguments = ['bit_price.py', str(tmp_path), str(tmp_path / 'out')]
+  monkeypatch.setattr(bit_price.sys, 'argv', arguments)
+  with pytest.raises(
+    SystemExit, match='cnn/fedpm_price_16/seed_101 is missing'
+  ):
+    bit_price.main()
+  assert not (tmp_path / 'out').exists()
 
 
 def test_without_the_default_it_says_so(rate_curve, tmp_path, monkeypatch):
