@@ -28,6 +28,7 @@ from fedpm_jax.algorithms import base, fedavg
 from fedpm_jax.models.network import Network
 
 _ZERO = masks.SCALE // 2  # the level of w_0
+_TIE = 1e-6  # of K: a margin of one example in a million is a tie
 
 
 class ServerState(NamedTuple):
@@ -85,7 +86,10 @@ def signsgd(
 
   def server_update(state, total, count, round_idx):
     even = (jnp.arange(total.size) + round_idx) % 2 == 0
-    up = (2 * total > count) | ((2 * total == count) & even)
+    margin = 2 * total - count
+    # Votes weighted by examples are rounded, and a tie must stay one.
+    tie = jnp.abs(margin) <= _TIE * count
+    up = jnp.where(tie, even, margin > 0)
     q = state.q.astype(jnp.int32) + jnp.where(up, 1, -1)
     q = jnp.clip(q, masks.Q_MIN, masks.Q_MAX).astype(jnp.uint16)
     with_majority = jnp.where(up, total, count - total)

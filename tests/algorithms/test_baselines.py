@@ -123,6 +123,22 @@ def test_ties_are_shared_out(ones):
       assert (np.stack(steps) == (1 if 2 * ones > count else -1)).all()
 
 
+@pytest.mark.parametrize('clients', [2, 4, 6, 8])
+def test_ties_are_shared_out_where_clients_count_by_examples(clients):
+  """Of as many examples each, whatever the rounding; one more is no tie."""
+  sizes = np.arange(1, SIZE + 1)
+  scale = (clients / (clients * sizes)).astype(np.float32)
+  half = (sizes * (clients // 2)).astype(np.float32)
+  algorithm = signsgd.signsgd(NETWORK, optax.sgd(0.1))
+  state, _ = algorithm.init(keys.derive(0, keys.Purpose.SCORES))
+  for more, signs in ((0, (1, -1)), (1, (1, 1)), (-1, (-1, -1))):
+    total = jnp.asarray(scale * (half + more))
+    after, _ = algorithm.server_update(state, total, clients, 0)
+    steps = np.asarray(after.q, int) - np.asarray(state.q, int)
+    assert (steps[::2] == signs[0]).all()
+    assert (steps[1::2] == signs[1]).all()
+
+
 def test_a_round_of_fedmask_by_hand(rng):
   """One step of SGD: s' = s - lr g w theta (1 - theta), m = [s' >= 0]."""
   rate = 3.0
