@@ -8,7 +8,7 @@ one host leads nobody.
 import contextlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fedpm_jax.experiments.experiment import Experiment
@@ -107,35 +107,55 @@ def follow(run: Experiment, stop: Callable[[], bool] | None) -> dict[str, Any]:
     Stopped: a host was asked to stop.
   """
   hosts, wish = run.engine.hosts, b''
-  warm_up = threading.Thread(target=_warm_up, args=(run,))
-  while True:
-    wish = wish or (b'stop' if stop and stop() else b'')
-    order = json.loads(hosts.gather(wish)[0])
-    match order.pop('step'):
-      case 'start':
-        done = order['next_round']
-        if done:
-          run.set_state(hosts.copy(run.blank_state()), done)
-        _ = run.state  # Made before the thread is there.
-        warm_up.start()
-      case 'round':
-        run.run_round(keep=order['keep'])
-      case 'evaluate':
-        warm_up.join()  # Two threads must not compute with all devices.
-        run.evaluate()
-      case 'stop':
-        raise Stopped(order['rounds_done'])
-      case 'fail':
-        hosts.ended = True
-        raise HostFailed(f'Host 0 ended with {order["reason"]}')
-      case 'end':
-        return order['summary']
+  with warming_up(run.warm_up) as warm_up:
+    while True:
+      wish = wish or (b'stop' if stop and stop() else b'')
+      order = json.loads(hosts.gather(wish)[0])
+      match order.pop('step'):
+        case 'start':
+          done = order['next_round']
+          if done:
+            run.set_state(hosts.copy(run.blank_state()), done)
+          _ = run.state  # Made before the thread is there.
+          warm_up.start()
+        case 'round':
+          run.run_round(keep=order['keep'])
+        case 'evaluate':
+          warm_up.join()
+          run.evaluate()
+        case 'stop':
+          raise Stopped(order['rounds_done'])
+        case 'fail':
+          hosts.ended = True
+          raise HostFailed(f'Host 0 ended with {order["reason"]}')
+        case 'end':
+          return order['summary']
 
 
-def _warm_up(run: Experiment) -> None:
-  # Whatever fails here fails again, and is told of, where it is needed.
-  with contextlib.suppress(Exception):
-    run.warm_up()
+@contextlib.contextmanager
+def warming_up(*tasks: Callable[[], Any]) -> Iterator[threading.Thread]:
+  """A thread that makes ready what is needed later, while XLA compiles.
+
+  It must be joined before an evaluation, because two threads must not compute
+  with all devices.  So it is joined at the end, too: after a run that failed,
+  another one may follow in this process.
+
+  Args:
+    *tasks: of the thread, which the caller starts.
+  """
+
+  def work():
+    for task in tasks:
+      # Whatever fails here fails again, and is told of, where it is needed.
+      with contextlib.suppress(Exception):
+        task()
+
+  thread = threading.Thread(target=work)
+  try:
+    yield thread
+  finally:
+    if thread.ident is not None:
+      thread.join()
 
 
 def check(run: Experiment) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import pathlib
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -176,7 +175,6 @@ def _train(
   disk.make_room(workdir, kept)
   for line in _plans(run, kept):
     bar.say(line)
-  warm_up = threading.Thread(target=_warm_up, args=(run,))
   bar.rounds(run.next_round, run.num_rounds)
   with (
     contextlib.closing(
@@ -187,6 +185,7 @@ def _train(
     contextlib.closing(
       track.Tracker(config.track, workdir, run.description, recorder.rows)
     ) as tracker,
+    leading.warming_up(run.warm_up, plots.warm_up) as warm_up,
   ):
     leader.start()
     first, _ = run.next_round, run.state  # Made before the thread is there.
@@ -234,14 +233,6 @@ def _plans(run: Experiment, kept: disk.Kept) -> Iterator[str]:
       ' at most (config.evaluation.every).'
     )
   yield disk.told(run, kept)
-
-
-def _warm_up(run: Experiment) -> None:
-  """What is needed later, made ready while XLA compiles the first round."""
-  # Whatever fails here fails again, and is told of, where it is needed.
-  with contextlib.suppress(Exception):
-    run.warm_up()
-    plots.warm_up()
 
 
 def _finish(
