@@ -53,7 +53,7 @@ def metrics(
     size: d.
     sums: of each turn's clients, idle ones at the end included.
     sent: the broadcast.
-    received: the K messages.
+    received: the messages of the K clients, or of those that have answered.
     info: what the server reports.
     clock: of the round.
     left_out: how many of the K masks were too far from theta to count; None
@@ -72,7 +72,8 @@ def metrics(
     'uplink/bytes': uplink,
     'uplink/bpp_wire': 8 * uplink / (count * size),
     'downlink/bytes': downlink,
-    'downlink/bpp_wire': 8 * downlink / (count * size),
+    # In a federation not all answer whom the broadcast was sent to.
+    'downlink/bpp_wire': 8 * downlink / (len(sent.num_bytes) * size),
   }
   densities = [m.density for m in received if m.density is not None]
   if densities:

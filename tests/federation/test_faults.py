@@ -105,7 +105,9 @@ def without_the_victim(tmp_path_factory):
 
 
 # The server has sent the victim a broadcast, and the simulation has not.
-DOWN = ('downlink/bytes', 'downlink/bpp_wire')
+DOWN = ('downlink/bytes',)
+# Here a client gets two broadcasts, or the longer one.
+MORE_DOWN = (*DOWN, 'downlink/bpp_wire')
 
 
 def federate(folder, grid, **options):
@@ -225,7 +227,7 @@ def test_two_answers_of_one_round_count_once(tmp_path):
 
   grid.on_reply = on_reply
   rows = federate(tmp_path / 'federated', grid, min_answers=4)
-  assert f.common(rows, DOWN) == f.common(simulated, DOWN)
+  assert f.common(rows, MORE_DOWN) == f.common(simulated, MORE_DOWN)
   assert [row['federation/answers'] for row in rows] == [4, 4, 4]
   assert rows[ROUND]['federation/twice'] == 1
 
@@ -243,7 +245,7 @@ def test_a_client_that_starts_again_gets_the_whole_theta(tmp_path):
 
   grid.nodes[f.node_id(VICTIM)] = forgetful
   rows = federate(tmp_path / 'federated', grid)
-  assert f.common(rows, DOWN) == f.common(simulated, DOWN)
+  assert f.common(rows, MORE_DOWN) == f.common(simulated, MORE_DOWN)
   assert [row['federation/forgotten'] for row in rows] == [0, 1, 0]
   # Both broadcasts are metered.
   assert rows[ROUND]['downlink/bytes'] > simulated[ROUND]['downlink/bytes']
@@ -266,7 +268,7 @@ def test_a_server_that_starts_again_goes_on(tmp_path):
   rows = f.federate(tmp_path / 'federated', grid, told)
   # Its clients had been asked for the round before, and have trained it: they
   # remember a theta that the server does not count on.
-  assert f.common(rows, DOWN) == f.common(simulated, DOWN)
+  assert f.common(rows, MORE_DOWN) == f.common(simulated, MORE_DOWN)
   assert f.digest(tmp_path / 'federated') == f.digest(tmp_path / 'simulated')
 
 
