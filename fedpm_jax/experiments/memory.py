@@ -10,10 +10,10 @@ EXHAUSTED = 'RESOURCE_EXHAUSTED'  # XLA's word for it, in its messages
 # Memory of a round grows with how many clients are vectorised, then with how
 # many examples each of them has; that of an evaluation with its own ones.
 _TRAINING = ('execution.chunk', 'batch_size', 'evaluation.batch_size')
-_EVALUATION = ('evaluation.batch_size', 'execution.chunk', 'batch_size')
+_EVALUATION = ('evaluation.batch_size',)
 _HEAD = 'Less memory is needed with '  # tells our notes from those of JAX
 _EFFECT = {
-  'execution.chunk': 'fewer clients are vectorised, and rounds take longer',
+  'execution.chunk': 'fewer clients are vectorised, which makes it another run',
   'batch_size': 'the examples of a local step, which makes it another run',
   'evaluation.batch_size': 'which changes no number, so the run goes on',
 }

@@ -82,7 +82,16 @@ def _failure(folder: pathlib.Path) -> str:
 def _differences(
   folder: pathlib.Path, config: dict[str, Any] | None
 ) -> list[str]:
-  """In what the run of a folder differs from the one that is to be there."""
+  """In what the run of a folder differs from the one that is to be there.
+
+  None where it has left nothing but its configuration, which a sweep replaces.
+  """
+  recorded = ('summary.json', 'metrics.jsonl')
+  if not checkpoint.newest(folder) and not any(
+    (folder / name).is_file() and (folder / name).stat().st_size
+    for name in recorded
+  ):
+    return []
   try:
     there = reading.read_json(folder / 'config.json', dict)
   except (OSError, ValueError):

@@ -133,6 +133,8 @@ def run_one(
       )
       accuracy = summary['last']['eval/accuracy_mean']
     except Stopped as stopped:
+      # It is stopped and no longer failed, whatever an earlier start ended with.
+      (folder / 'error.txt').unlink(missing_ok=True)
       if stop:
         raise
       error = str(stopped)

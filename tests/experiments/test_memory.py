@@ -25,13 +25,15 @@ def exhausted():
   return error
 
 
+_HALF = ' --config.evaluation.batch_size=125'
+_NOTHING = 'another config.model alone'
 SIZES = [
   # chunk, batch_size, evaluation.batch_size; while training; in an evaluation
-  ((8, 32, 250), 'execution.chunk=4', 'evaluation.batch_size=125'),
-  ((5, 32, 1), 'execution.chunk=2', 'execution.chunk=2'),
-  ((1, 32, 250), 'batch_size=16', 'evaluation.batch_size=125'),
-  ((1, 3, 1), 'batch_size=1', 'batch_size=1'),
-  ((1, 1, 250), 'evaluation.batch_size=125', 'evaluation.batch_size=125'),
+  ((8, 32, 250), ' --config.execution.chunk=4', _HALF),
+  ((5, 32, 1), ' --config.execution.chunk=2', _NOTHING),
+  ((1, 32, 250), ' --config.batch_size=16', _HALF),
+  ((1, 3, 1), ' --config.batch_size=1', _NOTHING),
+  ((1, 1, 250), _HALF, _HALF),
 ]
 
 
@@ -40,9 +42,10 @@ def test_the_next_size_follows_from_the_configuration(sizes, trains, evaluates):
   config = fp.config()
   config.execution.chunk, config.batch_size = sizes[:2]
   config.evaluation.batch_size = sizes[2]
-  assert f' --config.{trains} instead of ' in memory.advice(config)
-  said = memory.advice(config, evaluates=True)
-  assert f' --config.{evaluates} instead of ' in said
+  said = memory.advice(config), memory.advice(config, evaluates=True)
+  for found, expected in zip(said, (trains, evaluates), strict=True):
+    instead = '' if expected == _NOTHING else ' instead of '
+    assert f'{expected}{instead}' in found
 
 
 def test_nothing_is_left_to_halve():

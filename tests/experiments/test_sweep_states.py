@@ -83,6 +83,9 @@ def test_another_run_in_the_way_says_in_what_it_differs(tmp_path):
   )
   found = sweep_states.states(RUNS[:1], tmp_path)
   assert sweep_states.left_of(found) == []
+  # One that failed in its first round left nothing that is worth keeping.
+  leave(tmp_path, RUNS[0], [], batch_size=99)
+  assert said(tmp_path, RUNS[0]) == 'to do'
   # What may change while a run goes on is nothing in the way.
   leave(tmp_path, RUNS[1], [1, 2], checkpoint=2, rounds=3)
   assert said(tmp_path, RUNS[1]) == 'stopped at round 2 of 6'

@@ -164,6 +164,18 @@ def test_a_failure_is_listed_and_the_others_run(tmp_path, capfd, jobs):
   assert not (folder / 'error.txt').exists()
 
 
+def test_a_stop_ends_an_earlier_failure(tmp_path):
+  """The folder is of a run that can go on, and no report calls it failed."""
+
+  def stopped(config, folder, **_):
+    raise Stopped(3)
+
+  sweeps.execute([rated(2)], tmp_path, jobs=0, function=fake_train)
+  assert list(tmp_path.rglob('error.txt'))
+  sweeps.execute([rated(2)], tmp_path, jobs=0, function=stopped)
+  assert not list(tmp_path.rglob('error.txt'))
+
+
 def test_a_run_that_goes_on_elsewhere_has_not_failed(tmp_path, capfd):
   """A report would call it failed, also when it has come to its end."""
 
