@@ -277,7 +277,8 @@ class Experiment:
   def privacy_spent(self, round_idx: int) -> dict[str, float]:
     """The metrics `privacy/...` after a round; empty where no bit is flipped.
 
-    They are of the client that was asked in most rounds until then.
+    They are of the client that was asked in most rounds until then, at one
+    answer a round.
     """
     if not self._privacy:
       return {}

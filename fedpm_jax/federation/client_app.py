@@ -92,7 +92,18 @@ def _read(state: RecordDict, first: Kept) -> Kept:
   if leaves:
     found = [arrays[str(i)].numpy() for i in range(len(leaves))]
     kept = jax.tree.unflatten(structure, found)
-  return Kept(memory, kept)
+  sent = None
+  if 'sent_round' in record:
+    kept_answer: dict[str, Any] = dict(record)
+    loss, hits, examples = kept_answer['sent_sums']
+    answer = envelope.Answer(
+      kept_answer['client'],
+      envelope.UPDATE,
+      kept_answer['sent_message'],
+      (loss, hits, examples),
+    )
+    sent = kept_answer['sent_round'], answer
+  return Kept(memory, kept, sent)
 
 
 def _write(state: RecordDict, kept: Kept) -> None:
@@ -105,5 +116,14 @@ def _write(state: RecordDict, kept: Kept) -> None:
   if kept.memory is not None:
     round_idx = kept.memory.round_idx
     arrays['memory'] = Array(kept.memory.q)
-  state[_KEPT] = ConfigRecord({'round_idx': round_idx})
+  record: dict[str, Any] = {'round_idx': round_idx}
+  if kept.sent:
+    last, answer = kept.sent
+    record |= {
+      'client': answer.client,
+      'sent_round': last,
+      'sent_message': answer.message,
+      'sent_sums': list(answer.sums),
+    }
+  state[_KEPT] = ConfigRecord(record)
   state[_STATE] = ArrayRecord(arrays)

@@ -34,10 +34,13 @@ class Kept(NamedTuple):
   Attributes:
     memory: the last theta; None where the method does not ask, or it was lost.
     state: what the algorithm keeps of the client.
+    sent: the last round that it has answered and its answer, where its random
+      numbers are its own; else None.
   """
 
   memory: Memory | None
   state: chex.ArrayTree
+  sent: tuple[int, Answer] | None = None
 
 
 class Node:
@@ -127,7 +130,9 @@ class Node:
       raise codecs.WireError(
         f'client: got {ask.client}, expected {self._client}.'
       )
-    t = ask.round_idx
+    t, private = ask.round_idx, self._config.wire.private_randomness
+    if kept.sent and t <= kept.sent[0]:
+      return _again(kept.sent, t), kept
     try:
       payload, memory = self._halves.open(
         ask.message, kept.memory, round_idx=t, last_ids=ask.last_ids
@@ -157,7 +162,8 @@ class Node:
       bytes(message),
       (sums[0], sums[1], sums[2]),
     )
-    return reply, Kept(memory, trained.client_state)
+    sent = (t, reply) if private else None
+    return reply, Kept(memory, trained.client_state, sent)
 
   def _agrees(self, ask: Ask) -> bool:
     """Whether the server has the same agreement."""
@@ -183,6 +189,24 @@ class Node:
     return clients.work(
       config.seed, self._client, round_idx, indices=indices, valid=valid
     )
+
+
+def _again(sent: tuple[int, Answer], round_idx: int) -> Answer:
+  """The answer that was sent: another one would tell more of the same mask.
+
+  With flips of its own, each further answer is one more look at every bit, which
+  no account of privacy has in it.
+
+  Raises:
+    WireError: the round is older than that answer.
+  """
+  last, answer = sent
+  if round_idx < last:
+    raise codecs.WireError(
+      f'round: got {round_idx}, expected {last} or a later one. With'
+      ' wire.private_randomness a client answers a round once.'
+    )
+  return answer
 
 
 def own_data(path: pathlib.Path | str, num_classes: int) -> Dataset:

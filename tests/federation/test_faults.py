@@ -232,6 +232,39 @@ def test_two_answers_of_one_round_count_once(tmp_path):
   assert rows[ROUND]['federation/twice'] == 1
 
 
+def test_a_private_client_answers_a_round_once(tmp_path):
+  """Asked again, it sends that answer again; to an older round it sends none.
+
+  Each further answer would have flips of its own, which no account of privacy
+  counts.
+  """
+  told = f.told(
+    '--config.wire.private_randomness=true --config.wire.uplink=prior'
+    ' --config.wire.downlink=theta_levels'
+  )
+  grid, requests, sent = f.grid_of(told), [], []
+
+  def on_reply(request, reply):
+    asked = envelope.read_ask(request)
+    if asked.message and asked.client == VICTIM:
+      requests.append(request)
+    if not is_victims(request):
+      return [reply]
+    sent.append(envelope.read_answer(reply))
+    return [reply] if len(sent) > 1 else []
+
+  grid.on_reply = on_reply
+  rows = f.federate(tmp_path, grid, told, **OPTIONS | {'min_answers': 4})
+  assert [row['federation/answers'] for row in rows] == [4, 4, 4]
+  assert len(sent) == 2
+  assert sent[0] == sent[1]
+  assert sent[0].status == envelope.UPDATE
+  with pytest.raises(
+    Exception, match='round: got 0, expected 2 or a later one'
+  ):
+    grid.nodes[f.node_id(VICTIM)](requests[0])
+
+
 def test_a_client_that_starts_again_gets_the_whole_theta(tmp_path):
   told = f.told()
   simulated = f.simulate(tmp_path / 'simulated', told)
