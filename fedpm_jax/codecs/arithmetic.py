@@ -131,7 +131,7 @@ def _decode_per_level(
   return mask
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)  # one round's theta, and the one before it
 def _by_level(
   q_bytes: bytes,
 ) -> tuple[np.ndarray, list[int], tuple[int, ...]] | None:
@@ -154,7 +154,7 @@ def _by_level(
   if levels.size > MAX_LEVELS:
     return None
   # Both ends need the same order, so the sort is stable; it is a radix sort.
-  order = np.argsort(q, kind='stable')
+  order = np.argsort(q, kind='stable').astype(np.int32)
   return order, levels.tolist(), tuple(counts[levels].tolist())
 
 

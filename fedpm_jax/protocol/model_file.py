@@ -165,8 +165,10 @@ def make(
     )
   # The smallest of a few: masks that were not sampled with dithers, or whose
   # density differs from tensor to tensor, have other regularities.
+  # Weights have none, and in the order of the tensors no dithers are needed.
+  is_mask = values.dtype == np.bool_
   candidates = []
-  for grouping in descriptions.GROUPINGS:
+  for grouping in descriptions.GROUPINGS if is_mask else ('tensor',):
     order, sizes = _GROUPINGS[grouping](spec, network)
     side = codecs.SideInformation(sizes=sizes)
     for codec in _CODECS[values.dtype]:

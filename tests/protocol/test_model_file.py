@@ -88,6 +88,7 @@ def test_dense_weights_are_a_model_too(tmp_path, rng):
   model = model_file.load(path)
   np.testing.assert_array_equal(model.values, values)
   assert model.mask is None
+  assert b'"grouping":"tensor"' in path.read_bytes()
   assert 32 < written.bpp == model.bpp < 32.1
   images = rng.integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
   network = networks.build(SPEC)
