@@ -20,13 +20,14 @@ def check(config: Config, method: Method) -> None:
   leaves = jax.tree.leaves(client)
   of_one = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
   of_all, limit = config.num_clients * of_one, machine.memory_limit()
-  if of_all > limit:
+  if 2 * of_all > limit:  # A checkpoint copies them.
     without = 'an algorithm whose clients keep nothing'
     if config.algorithm == 'fedpm' and config.fedpm.persistent_optimizer:
       without = 'config.fedpm.persistent_optimizer=False'
     raise ValueError(
       f'Each of the config.num_clients = {config.num_clients:,} clients keeps'
       f' {of_one / 1e6:,.1f} MB between rounds, together {of_all / 1e9:,.1f} GB,'
-      f' and there are {limit / 1e9:,.1f} GB of memory: use {without}, fewer'
+      ' of which a checkpoint needs a copy, and there are'
+      f' {limit / 1e9:,.1f} GB of memory: use {without}, fewer'
       ' clients or a smaller model.'
     )

@@ -335,7 +335,9 @@ class Experiment:
 
   def warm_up(self) -> None:
     """Compiles evaluation and export, so that they are ready later."""
-    blank = self.blank_state()
+    # The states of clients may be large, and nothing here needs them.
+    like = self.like_state()._replace(clients=(), held=())
+    blank = jax.tree.map(jnp.zeros_like, like)
     self._evaluation.results(blank.server, 0)
     model_file.fingerprint(self.spec, self.engine.method.network)
     self.final_values(blank)
@@ -344,9 +346,9 @@ class Experiment:
     """The state before the first round, a function of the seed."""
     return self.engine.init(with_clients=self.simulates)
 
-  def blank_state(self) -> State:
-    """Zeros of the structure, shapes and types of a state."""
-    return jax.tree.map(jnp.zeros_like, jax.eval_shape(self.first_state))
+  def like_state(self) -> State:
+    """The structure, shapes and types of a state, without its arrays."""
+    return jax.eval_shape(self.first_state)
 
   def saved_state(self, workdir: pathlib.Path | str) -> checkpoint.Restored:
     """State and next round of a run's latest checkpoint; for `set_state`.
@@ -355,7 +357,7 @@ class Experiment:
       ValueError: there is none, or it belongs to another configuration.
     """
     restored = checkpoint.restore(
-      pathlib.Path(workdir), self.blank_state(), self.description
+      pathlib.Path(workdir), self.like_state(), self.description
     )
     if restored is None:
       raise ValueError(f'There is no checkpoint in {workdir}.')

@@ -11,6 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from fedpm_jax.experiments.experiment import Experiment
 from fedpm_jax.simulation.rounds import Round
 from fedpm_jax.system import files
@@ -115,7 +118,8 @@ def follow(run: Experiment, stop: Callable[[], bool] | None) -> dict[str, Any]:
         case 'start':
           done = order['next_round']
           if done:
-            run.set_state(hosts.copy(run.blank_state()), done)
+            blank = jax.tree.map(jnp.zeros_like, run.like_state())
+            run.set_state(hosts.copy(blank), done)
           _ = run.state  # Made before the thread is there.
           warm_up.start()
         case 'round':

@@ -141,7 +141,7 @@ def _locked(
 
 def _continue(run: Experiment, workdir: pathlib.Path) -> list[dict[str, Any]]:
   """Sets the run to its last checkpoint, if there is one; its rows."""
-  restored = checkpoint.restore(workdir, run.blank_state(), run.description)
+  restored = checkpoint.restore(workdir, run.like_state(), run.description)
   if restored is None:
     return []
   if restored.next_round > run.num_rounds:

@@ -15,6 +15,7 @@ Several hosts train and code a share of the cohort each, tell each other the sum
 Dimensions: M clients in the population, K in the cohort, d parameters.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any, NamedTuple
@@ -92,6 +93,15 @@ class Round(NamedTuple):
   metrics: dict[str, float]
   foreseen: Foreseen | None = None
   kept: Kept | None = None
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _replaced(
+  clients: chex.ArrayTree, ids: np.ndarray, new: chex.ArrayTree
+) -> chex.ArrayTree:
+  """The states of all M clients, with those of K of them replaced in place."""
+  put = lambda leaf, each: leaf.at[ids].set(each)
+  return jax.tree.map(put, clients, new)
 
 
 class Engine:
@@ -218,8 +228,7 @@ class Engine:
     members = self.members(ids, whole.far, round_idx)
     with self.hosts.all_or_none():
       server, info = self.finish(state.server, whole.total, members, round_idx)
-      update = lambda leaf, new: leaf.at[ids].set(new)
-      clients = jax.tree.map(update, state.clients, whole.client_states)
+      clients = _replaced(state.clients, ids, whole.client_states)
     kept = None
     if keep:
       kept = self._kept(round_idx, ids, payload, whole.received, held)

@@ -13,7 +13,8 @@ def test_states_of_all_clients_are_counted(monkeypatch):
   config = small(**{'fedpm.persistent_optimizer': True})
   run = fp.Experiment(config)
   state = run.state.clients
-  num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+  # All of them, and the copy that a checkpoint writes.
+  num_bytes = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
   monkeypatch.setattr(client_states.machine, 'memory_limit', lambda: num_bytes)
   client_states.check(config, run.engine.method)
   monkeypatch.setattr(
@@ -35,3 +36,19 @@ def test_a_population_with_states_is_refused_before_a_round(monkeypatch):
     match=r'100 clients .* 1\.2 MB .*: use .*persistent_optimizer=False',
   ):
     fp.Experiment(config, clients=clients)
+
+
+def test_a_round_replaces_states_in_place():
+  """A second copy of the states of a large population would not fit."""
+  config = small(
+    num_clients=4, clients_per_round=2, **{'fedpm.persistent_optimizer': True}
+  )
+  run = fp.Experiment(config)
+  before = jax.tree.leaves(run.state.clients)
+  kept = [np.array(leaf) for leaf in before]
+  asked = run.cohort_ids(0)
+  run.run_round()
+  assert all(leaf.is_deleted() for leaf in before)
+  for old, new in zip(kept, jax.tree.leaves(run.state.clients), strict=True):
+    changed = [not np.array_equal(a, b) for a, b in zip(old, new, strict=True)]
+    np.testing.assert_array_equal(np.flatnonzero(changed), np.sort(asked))
