@@ -76,8 +76,8 @@ class Node:
     build.check(config, given)
     self._config, self._client = config, client
     self._own = own is not None
-    self._data = build.dataset(config, given) if own is None else own
-    spec = build.spec(config, self._data, given)
+    data = build.dataset(config, given) if own is None else own
+    spec = build.spec(config, data, given)
     network = networks.build(
       spec,
       module=given.model,
@@ -87,14 +87,14 @@ class Node:
     self._method = build.method(config, network, given)
     agreement.check_private(self._method, config)
     self._agreement = agreement.of(
-      build.describe(config, given, self._data), spec, network
+      build.describe(config, given, data), spec, network
     )
     self._step_factor = build.step_factor(config)
-    everything = np.arange(len(self._data.y_train), dtype=np.int32)
+    everything = np.arange(len(data.y_train), dtype=np.int32)
     if self._own:  # The others' examples are elsewhere.
       self._examples = [everything[:0]] * client + [everything]
     else:
-      self._examples = build.clients(config, self._data.y_train, given)
+      self._examples = list(build.clients(config, data.y_train, given))
     if self._own and config.aggregation.weights != 'equal':
       raise ValueError(
         f'config.aggregation.weights = {config.aggregation.weights!r} needs to'
@@ -106,8 +106,11 @@ class Node:
       seed=config.seed,
       weights=partition.weights(config.aggregation.weights, self._examples),
     )
+    # Its own examples alone: with Flower's engine, a process has many nodes.
+    rows = self._examples[client]
+    self._examples[client] = everything[: len(rows)]
     self._images, self._labels = jax.device_put(
-      (self._data.x_train, self._data.y_train)
+      (data.x_train[rows], data.y_train[rows])
     )
 
   def first(self) -> Kept:
