@@ -60,3 +60,11 @@ class Compressor(NamedTuple):
   mask_is_dithered: bool = False
   flips: int = 0
   check: Callable[[np.ndarray], str] = lambda symbols: ''
+
+
+def as_sent(
+  key: jax.Array, symbols: jax.Array, payload: jax.Array
+) -> jax.Array:
+  """The `decompress` of symbols that are what arrives, `[d]`."""
+  del key, payload
+  return symbols

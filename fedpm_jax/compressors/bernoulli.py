@@ -23,15 +23,9 @@ def bernoulli(layout: masks.Layout) -> base.Compressor:
     del payload
     return masks.sample(key, update)
 
-  def decompress(
-    key: jax.Array, symbols: jax.Array, payload: jax.Array
-  ) -> jax.Array:
-    del key, payload
-    return symbols
-
   return base.Compressor(
     compress,
-    decompress,
+    base.as_sent,
     update='theta',
     aggregated='mask',
     symbols='mask',

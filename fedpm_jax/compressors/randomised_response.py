@@ -92,15 +92,9 @@ def randomised_response(
     flipped = dithers.bits16(flip_key, update.size) < flips
     return masks.sample(key, update) ^ flipped
 
-  def decompress(
-    key: jax.Array, symbols: jax.Array, payload: jax.Array
-  ) -> jax.Array:
-    del key, payload
-    return symbols
-
   return base.Compressor(
     compress,
-    decompress,
+    base.as_sent,
     update='theta',
     aggregated='mask',
     symbols='mask',

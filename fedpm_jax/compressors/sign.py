@@ -27,15 +27,9 @@ def sign(layout: masks.Layout) -> base.Compressor:
     del key, payload
     return update >= 0
 
-  def decompress(
-    key: jax.Array, symbols: jax.Array, payload: jax.Array
-  ) -> jax.Array:
-    del key, payload
-    return symbols
-
   return base.Compressor(
     compress,
-    decompress,
+    base.as_sent,
     update='delta',
     aggregated='mask',
     symbols='mask',

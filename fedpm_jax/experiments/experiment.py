@@ -143,7 +143,8 @@ class Experiment:
       chunk=config.execution.chunk,
       step_factor=build.step_factor(config),
       most_brought=examples.most_brought(
-        config.execution.examples,
+        # A federation's server trains nobody.
+        config.execution.examples if self.simulates else 'cohort',
         self.dataset.x_train,
         self.client_examples,
         mesh.size,

@@ -3,8 +3,9 @@
 It holds the labels of the clients, how theta is spread in every layer at some
 20 rounds, and how many bits each tensor takes.  It stays small, however long
 the run is: after round n theta is kept of every s-th round, where s is the
-least power of two that leaves 20 or fewer, and of the newest one.  So the file
-is a function of the rounds that were run, not of where they were interrupted.
+least power of two that leaves 20 or fewer, and of the last one that the
+configuration has.  So the file is a function of the rounds that were run, not
+of where they were interrupted.
 """
 
 import json
