@@ -213,7 +213,8 @@ def main() -> None:
   parser.add_argument('--out', default='results/parity', help='a folder')
   args = parser.parse_args()
   for task in args.task:
-    runs = {who: [] for who in args.who}
+    # Theirs first: what it needs and lacks is told before ours has trained.
+    runs = {who: [] for who in reversed(WHO) if who in args.who}
     for seed in args.seeds:
       for who, rows in runs.items():
         rows.append(run_one(who, task, seed, args))

@@ -32,7 +32,8 @@ def load(checkout: str | None) -> tuple[type, type]:
   """The classes Client and Server; says what is missing and ends otherwise."""
   source = pathlib.Path(checkout or '') / 'src'
   try:
-    import torch  # noqa: F401 (Is it there?)
+    import scipy  # noqa: F401 (Is it there?)
+    import torch  # noqa: F401
 
     if not (source / 'fedssm').is_dir():
       raise ImportError
