@@ -16,7 +16,8 @@ from fedpm_jax.system import hosts
 
 RUNS = {
   # All that a round of masks sums and collects over hosts: masks times weights,
-  # who was left out, clients' states, guesses.
+  # who was left out, clients' states, guesses.  Each host brings the examples of
+  # its share of the cohort.
   'masks': {
     'num_clients': 6,
     'data.partition': 'dirichlet',
@@ -26,6 +27,7 @@ RUNS = {
     'robust.max_distance': 0.082,
     'optimizer.learning_rate': 2.0,
     'fedpm.persistent_optimizer': True,
+    'execution.examples': 'cohort',
   },
   'floats': {
     'algorithm': 'fedavg',
