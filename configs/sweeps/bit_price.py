@@ -9,7 +9,11 @@ examples of each; local epochs; the network, and with it d.  `fedpm_price_P` has
     python benchmarks/bit_price.py runs/bit_price results/bit_price
 """
 
+import pathlib
+
 from fedpm_jax.experiments import config_files, sweeps
+
+_RATE = pathlib.Path(__file__).with_name('rate.py')
 
 SEEDS = (100, 101)
 PRICES = (0, 16, 50)
@@ -24,30 +28,21 @@ SIZES = {
 
 
 def get_sweep():
-  return [run(size, price, seed) for seed in SEEDS for size, price in _rows()]
-
-
-def _rows():
-  return [(size, price) for size in SIZES for price in PRICES]
+  return [
+    run(size, price, seed)
+    for seed in SEEDS
+    for size in SIZES
+    for price in PRICES
+  ]
 
 
 def run(size, price, seed):
   """One run of a size, at a price."""
-  config = config_files.load(config_files.find('digits')).get_config()
-  config.update_from_flattened_dict(
-    {
-      'seed': seed,
-      'data.validation': 0.25,
-      'evaluation.every': 5,
-      'wire.keep_every': 0,
-      'fedpm.bit_price': float(price),
-      **SIZES[size],
-    }
-  )
+  changes = {'fedpm.bit_price': float(price), **SIZES[size]}
   labels = {
     'data': 'digits',
     'size': size,
     'method': f'fedpm_price_{price}',
     'seed': str(seed),
   }
-  return sweeps.Run(labels, config)
+  return sweeps.Run(labels, config_files.load(_RATE).held_out(seed, changes))

@@ -31,6 +31,21 @@ WAYS = {
 }
 
 
+def held_out(seed, changes):
+  """The digits on the part of their training set that is held out."""
+  config = config_files.load(config_files.find('digits')).get_config()
+  config.update_from_flattened_dict(
+    {
+      'seed': seed,
+      'data.validation': 0.25,
+      'evaluation.every': 5,
+      'wire.keep_every': 0,
+      **changes,
+    }
+  )
+  return config
+
+
 def get_sweep():
   rows = {'fedpm': {}} | {
     f'fedpm_{way}_{value:g}': changes
@@ -40,16 +55,6 @@ def get_sweep():
   runs = []
   for seed in SEEDS:
     for name, changes in rows.items():
-      config = config_files.load(config_files.find('digits')).get_config()
-      config.update_from_flattened_dict(
-        {
-          'seed': seed,
-          'data.validation': 0.25,
-          'evaluation.every': 5,
-          'wire.keep_every': 0,
-          **changes,
-        }
-      )
       labels = {
         'data': 'digits',
         'method': name,
@@ -57,5 +62,5 @@ def get_sweep():
         'participation': '1',
         'seed': str(seed),
       }
-      runs.append(sweeps.Run(labels, config))
+      runs.append(sweeps.Run(labels, held_out(seed, changes)))
   return runs
