@@ -110,7 +110,7 @@ def draw(rows, stem: pathlib.Path) -> list[pathlib.Path]:
     style.accuracies(axis, ends)
     drawn.append((axis, named))
   axes[0].set_ylabel('validation accuracy, mean network')
-  style.legend(axes[1], lines, loc='lower right', fontsize='small')
+  style.legend(axes[1], lines, loc='upper left', fontsize='small')
   labels.at_points(figure, drawn)
   return style.save_both(figure, stem)
 
