@@ -33,8 +33,8 @@ exactly with relative-entropy coding, and in effect with `dither`, which pays fo
 each theta that moved.  So a client moves theta only where that lowers its loss
 by more than the price of the bits.  The server's theta is then the prior of a
 mean-field posterior over masks, at a temperature.  The price is one of bits per
-parameter, and of the loss of a mean example, because the same price then saves
-about the same share of the bits for any d and any number of examples and clients.
+parameter, and of the loss of a mean example: so it has neither d nor the number
+of examples or clients in it (docs/results.md, "One price for every size").
 
 With `regularizer` the local loss gets + (lambda / d) sum_i theta_i, which makes
 masks sparser: Mestoukirdi, Esrafilian, Gesbert, Li, Gresset, "Sparser random
