@@ -195,10 +195,10 @@ class Node:
 
 
 def _again(sent: tuple[int, Answer], round_idx: int) -> Answer:
-  """The answer that was sent: another one would tell more of the same mask.
+  """The answer that was sent.
 
-  With flips of its own, each further answer is one more look at every bit, which
-  no account of privacy has in it.
+  A new one would have other flips, and tell the server more of the same mask
+  than the account of privacy counts.
 
   Raises:
     WireError: the round is older than that answer.

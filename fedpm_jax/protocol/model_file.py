@@ -164,8 +164,8 @@ def make(
       f'A model file has at most {_MAX_PARAMETERS} parameters, got {size}.'
     )
   # The smallest of a few: masks that were not sampled with dithers, or whose
-  # density differs from tensor to tensor, have other regularities.
-  # Weights have none, and in the order of the tensors no dithers are needed.
+  # density differs from tensor to tensor, have other regularities.  Weights have
+  # none, and stay in the order of the tensors, which needs no dithers to load.
   is_mask = values.dtype == np.bool_
   candidates = []
   for grouping in descriptions.GROUPINGS if is_mask else ('tensor',):

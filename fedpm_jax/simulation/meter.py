@@ -72,7 +72,7 @@ def metrics(
     'uplink/bytes': uplink,
     'uplink/bpp_wire': 8 * uplink / (count * size),
     'downlink/bytes': downlink,
-    # In a federation not all answer whom the broadcast was sent to.
+    # In a federation some clients get the broadcast and do not answer.
     'downlink/bpp_wire': 8 * downlink / (len(sent.num_bytes) * size),
   }
   densities = [m.density for m in received if m.density is not None]

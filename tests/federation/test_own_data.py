@@ -27,6 +27,16 @@ def test_clients_with_their_part_in_a_file_are_the_simulation(tmp_path):
   assert f.digest(tmp_path / 'federated') == f.digest(tmp_path / 'simulated')
 
 
+def test_a_client_holds_its_own_examples_alone():
+  """Of the data set that all could read: a process may have many clients."""
+  config = settings.read(f.told()).config
+  run = Experiment(config)
+  own = run.client_examples[2]
+  client = Client(config, 2)
+  np.testing.assert_array_equal(client._images, run.dataset.x_train[own])
+  np.testing.assert_array_equal(client._labels, run.dataset.y_train[own])
+
+
 def test_examples_of_another_shape_are_refused(tmp_path, caplog):
   told = f.told('--config.rounds=1')
   grid = f.grid_of(told)
